@@ -1,0 +1,1 @@
+"""Machine-learned interatomic potentials, from labelled structures to running simulations."""

@@ -1,0 +1,1 @@
+"""Neighbor search, Verlet skin and partitions."""

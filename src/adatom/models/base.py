@@ -1,0 +1,108 @@
+"""What a backbone is: one class with one forward."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABCMeta, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from adatom.data.atomic_data import AtomicData
+
+
+@dataclass(slots=True, eq=False)
+class Neighborhood:
+    """The edges one message-passing layer sums over, with their vectors.
+
+    Attributes:
+        source: ``[E]`` int64; atom j.
+        target: ``[E]`` int64; atom i, non-decreasing.
+        vectors: ``[E, 3]`` in angstrom, ``r_j - r_i + n @ cell``, in the model's dtype. Forces and
+            stress are derivatives with respect to these, so a backbone must take geometry from
+            here and never from ``data.pos`` or ``data.cell``.
+        counts: ``[B]`` int64; edges per system, grouped in batch order.
+    """
+
+    source: torch.Tensor
+    target: torch.Tensor
+    vectors: torch.Tensor
+    counts: torch.Tensor
+
+
+class NodeFeatures(NamedTuple):
+    """Output of a backbone.
+
+    Attributes:
+        scalars: ``[N, C]`` invariant features.
+        spherical: ``[N, (lmax+1)^2, C]`` equivariant features (l-major, e3nn component order), or
+            None where the backbone has none.
+    """
+
+    scalars: torch.Tensor
+    spherical: torch.Tensor | None = None
+
+
+class _RecordsArguments(ABCMeta):
+    """Remember the constructor arguments, so that authors of models need not."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        bound = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
+        bound.apply_defaults()
+        instance = super().__call__(*args, **kwargs)
+        instance.init_args = dict(list(bound.arguments.items())[1:])
+        return instance
+
+
+class Configurable(nn.Module, metaclass=_RecordsArguments):
+    """A module that can be rebuilt from its class path and ``init_args``.
+
+    Attributes:
+        init_args: The constructor's arguments with defaults filled in; plain JSON values.
+    """
+
+    init_args: dict[str, Any]
+
+
+class Head(Configurable):
+    """From node features to per-atom energies."""
+
+    @abstractmethod
+    def forward(self, features: NodeFeatures, data: AtomicData) -> torch.Tensor:
+        """Return per-atom energies ``[N]`` in network units."""
+
+
+class Backbone(Configurable):
+    """A network from a batch with edges to node features.
+
+    Subclasses set the attributes below in ``__init__`` and implement :meth:`forward`. All
+    constructor arguments must be plain JSON values: the checkpoint stores them.
+
+    Attributes:
+        cutoff: In angstrom.
+        max_neighbors: Limit used when the neighbor list is built, or None.
+        num_message_layers: How many times the model sums over neighbors; the length of ``edges``.
+        num_channels: C of :class:`NodeFeatures`.
+        max_num_elements: Atomic numbers must be below this.
+    """
+
+    cutoff: float
+    max_neighbors: int | None
+    num_message_layers: int
+    num_channels: int
+    max_num_elements: int = 100
+
+    @abstractmethod
+    def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:
+        """Compute node features.
+
+        Args:
+            data: The batch: atomic numbers, charge, spin, dataset, natoms, batch.
+            edges: One entry per message-passing layer. Training and ordinary inference pass the
+                same object for every layer; staged deployment passes nested ones. Code that is
+                derived from an entry (rotations, radial basis) should be reused while
+                ``edges[k] is edges[k - 1]``.
+        """

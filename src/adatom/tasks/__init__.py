@@ -1,0 +1,1 @@
+"""What is predicted, in which units, and how errors are measured."""
