@@ -1,0 +1,28 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+#: Reference data that is too large for the repository.
+SHARED = Path(os.environ.get("ADATOM_SHARED", REPOSITORY.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Return the root of the checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Return the folder of reference data, or skip."""
+    if not SHARED.is_dir():
+        pytest.skip(
+            f"needs the reference data in {SHARED} (set ADATOM_SHARED to another folder)"
+        )
+    return SHARED
