@@ -1,1 +1,60 @@
-"""Machine-learned interatomic potentials, from labelled structures to running simulations."""
+"""Machine-learned interatomic potentials, from labelled structures to running simulations.
+
+Every public name is imported on first use, so that ``import adatom`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adatom.calculators.ase_calculator import MLIPCalculator
+    from adatom.checkpoint.format import load_potential, save_potential
+    from adatom.data.atomic_data import AtomicData
+    from adatom.data.open_dataset import open_dataset
+    from adatom.inference.predict_unit import MLIPPredictUnit
+    from adatom.simulate.md import run_md
+    from adatom.simulate.relax import relax
+    from adatom.tasks.potential import Potential
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AtomicData",
+    "MLIPCalculator",
+    "MLIPPredictUnit",
+    "Potential",
+    "__version__",
+    "load_potential",
+    "open_dataset",
+    "relax",
+    "run_md",
+    "save_potential",
+]
+
+_HOMES = {
+    "AtomicData": "adatom.data.atomic_data",
+    "MLIPCalculator": "adatom.calculators.ase_calculator",
+    "MLIPPredictUnit": "adatom.inference.predict_unit",
+    "Potential": "adatom.tasks.potential",
+    "load_potential": "adatom.checkpoint.format",
+    "open_dataset": "adatom.data.open_dataset",
+    "relax": "adatom.simulate.relax",
+    "run_md": "adatom.simulate.md",
+    "save_potential": "adatom.checkpoint.format",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'adatom' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)

@@ -1,1 +1,1 @@
-"""Cli."""
+"""The command line: one file per verb, imported when the verb is called."""
