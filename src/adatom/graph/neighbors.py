@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
+from adatom.core.errors import GraphError, did_you_mean
+from adatom.graph.ase_backend import ase_candidates
+from adatom.graph.candidates import Candidates
 from adatom.graph.edges import Edges
+from adatom.graph.periodic_systems import PeriodicSystems
+from adatom.graph.select_edges import select_edges
+from adatom.graph.vesin_backend import vesin_candidates
+
+#: By name. A backend may return too many pairs and any order, but never too few.
+BACKENDS: dict[str, Callable[[PeriodicSystems, float], Candidates]] = {
+    "vesin": vesin_candidates,
+    "ase": ase_candidates,
+}
 
 
 def neighbor_list(
@@ -19,20 +33,67 @@ def neighbor_list(
 ) -> Edges:
     """Find all directed edges with ``0 < |r_j - r_i + n @ cell| <= cutoff``.
 
+    An atom's own periodic images are neighbors like any other. Atoms closer than 1e-6 angstrom
+    count as one point and have no edge. The result does not depend on the backend: which pairs
+    are edges is decided by the same float64 arithmetic for all of them.
+
     Args:
         pos: ``[N, 3]`` positions in angstrom; atoms may lie outside the cell.
-        cell: ``[B, 3, 3]`` (or ``[3, 3]`` for one system) lattice vectors as rows.
+        cell: ``[B, 3, 3]`` (or ``[3, 3]`` for one system) lattice vectors as rows. Rows of
+            directions that are not periodic are ignored.
         pbc: ``[B, 3]`` (or ``[3]``) bool, any mixture per system.
         cutoff: In angstrom.
         natoms: ``[B]`` atoms per system; None means one system.
         max_neighbors: Keep about this many nearest sources per target (with all those degenerate
-            with the last one); None keeps all.
-        backend: ``"auto"``, ``"vesin"``, ``"torch"`` or ``"ase"``.
+            with the last one, see :func:`adatom.graph.max_neighbors.nearest_mask`); None keeps
+            all.
+        backend: ``"auto"``, ``"vesin"`` (CPU), ``"torch"`` (any device) or ``"ase"`` (slow, for
+            tests).
 
     Returns:
-        The edges, sorted by target and grouped by system.
+        The edges on the device of ``pos``, sorted by target, then source, then offset, and
+        grouped by system.
 
     Raises:
         GraphError: If the input cannot have a neighbor list (zero cell with pbc, NaN, ...).
     """
-    raise NotImplementedError
+    search = choose_backend(backend, pos.device)
+    systems = PeriodicSystems.checked(pos, cell, pbc, natoms)
+    check_limits(cutoff, max_neighbors)
+    return select_edges(systems, search(systems, cutoff), cutoff, max_neighbors)
+
+
+def choose_backend(
+    name: str, device: torch.device
+) -> Callable[[PeriodicSystems, float], Candidates]:
+    """Return the search function called ``name``; ``"auto"`` is vesin on CPU, torch elsewhere.
+
+    Raises:
+        GraphError: If there is no such backend.
+    """
+    if name == "auto":
+        name = "vesin" if device.type == "cpu" else "torch"
+    if name not in BACKENDS:
+        choices = ["auto", *BACKENDS]
+        raise GraphError(
+            f"Unknown neighbor-list backend {name!r}{did_you_mean(name, choices)}",
+            expected=f"one of: {', '.join(choices)}",
+        )
+    return BACKENDS[name]
+
+
+def check_limits(cutoff: float, max_neighbors: int | None) -> None:
+    """Refuse a cutoff that is not a positive finite length, or fewer than one neighbor.
+
+    Raises:
+        GraphError: If one of them is out of range.
+    """
+    if not 0.0 < cutoff < float("inf"):
+        raise GraphError(
+            f"The cutoff is {cutoff}", expected="a positive, finite length in angstrom"
+        )
+    if max_neighbors is not None and max_neighbors < 1:
+        raise GraphError(
+            f"max_neighbors is {max_neighbors}",
+            expected="a positive integer, or None for all neighbors within the cutoff",
+        )

@@ -1,0 +1,178 @@
+"""Positions, cells and periodicity of a batch, checked and made ready for a search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from adatom.core.errors import GraphError
+
+#: A cell whose volume is below this fraction of the product of its edge lengths is flat.
+_FLAT = 1e-9
+
+
+@dataclass(slots=True, frozen=True)
+class PeriodicSystems:
+    """The checked input of a neighbor search; N atoms, B systems, all on one device.
+
+    Attributes:
+        pos: ``[N, 3]`` float64, angstrom.
+        cell: ``[B, 3, 3]`` float64, angstrom. Rows of directions that are not periodic are
+            replaced by unit vectors orthogonal to the others, so that it is always invertible.
+        pbc: ``[B, 3]`` bool.
+        natoms: ``[B]`` int64.
+        batch: ``[N]`` int64, the system of each atom.
+    """
+
+    pos: torch.Tensor
+    cell: torch.Tensor
+    pbc: torch.Tensor
+    natoms: torch.Tensor
+    batch: torch.Tensor
+
+    @classmethod
+    def checked(
+        cls,
+        pos: torch.Tensor,
+        cell: torch.Tensor,
+        pbc: torch.Tensor,
+        natoms: torch.Tensor | None = None,
+    ) -> PeriodicSystems:
+        """Check shapes and values and complete the cells.
+
+        Args:
+            pos: ``[N, 3]`` positions in angstrom.
+            cell: ``[B, 3, 3]`` or, for one system, ``[3, 3]``, in angstrom.
+            pbc: ``[B, 3]`` or ``[3]`` bool.
+            natoms: ``[B]`` atoms per system; None means one system.
+
+        Raises:
+            GraphError: If a shape is wrong, a value is not finite, or a periodic direction has
+                no lattice vector of its own.
+        """
+        pos = pos.detach().to(torch.float64)
+        cell = cell.detach().to(pos)
+        cell = cell.unsqueeze(0) if cell.dim() == 2 else cell
+        pbc = pbc.to(pos.device, torch.bool)
+        pbc = pbc.unsqueeze(0) if pbc.dim() == 1 else pbc
+        if natoms is None:
+            natoms = torch.tensor([pos.shape[0]], device=pos.device)
+        natoms = natoms.to(pos.device, torch.int64)
+        _check_shapes(pos, cell, pbc, natoms)
+        completed = _complete(cell, pbc)
+        _check_values(pos, cell, completed, pbc, natoms)
+        if len(natoms) == 1:
+            batch = torch.zeros(len(pos), dtype=torch.int64, device=pos.device)
+        else:
+            systems = torch.arange(len(natoms), device=pos.device)
+            batch = torch.repeat_interleave(systems, natoms, output_size=len(pos))
+        return cls(pos, completed, pbc, natoms, batch)
+
+    @property
+    def num_atoms(self) -> int:
+        """Number of atoms N."""
+        return int(self.pos.shape[0])
+
+    @property
+    def num_systems(self) -> int:
+        """Number of systems B."""
+        return int(self.natoms.shape[0])
+
+
+def _complete(cell: torch.Tensor, pbc: torch.Tensor) -> torch.Tensor:
+    """Replace rows without periodicity by unit vectors orthogonal to all other rows."""
+    if bool(pbc.all()):
+        return cell
+    rows = torch.where(pbc.unsqueeze(-1), cell, 0.0)
+    axes = torch.eye(3, dtype=cell.dtype, device=cell.device)
+    if not bool(pbc.any()):
+        return axes.expand_as(cell)
+    for k in range(3):
+        first, second = rows[:, (k + 1) % 3], rows[:, (k + 2) % 3]
+        normal = torch.linalg.cross(first, second)
+        # At least one of the two rows may still be missing (zero); any direction orthogonal to
+        # the other one serves, best made from the axis it is least aligned with.
+        lone = first + second
+        least = axes[lone.abs().argmin(dim=-1)]
+        alone = (first == 0).all(-1) | (second == 0).all(-1)
+        some = (lone != 0).any(-1)
+        spare = torch.where(some.unsqueeze(-1), torch.linalg.cross(lone, least), axes[k])
+        row = torch.where(alone.unsqueeze(-1), spare, normal)
+        row = row / torch.linalg.vector_norm(row, dim=-1, keepdim=True)
+        rows[:, k] = torch.where(pbc[:, k, None], rows[:, k], row)
+    return rows
+
+
+def _check_shapes(
+    pos: torch.Tensor, cell: torch.Tensor, pbc: torch.Tensor, natoms: torch.Tensor
+) -> None:
+    if pos.dim() != 2 or pos.shape[1] != 3:
+        raise GraphError(f"Positions have the shape {list(pos.shape)}", expected="[atoms, 3]")
+    if natoms.dim() != 1:
+        raise GraphError(f"natoms has the shape {list(natoms.shape)}", expected="[systems]")
+    systems = len(natoms)
+    if list(cell.shape) != [systems, 3, 3]:
+        raise GraphError(
+            f"Cells have the shape {list(cell.shape)}",
+            expected=f"[{systems}, 3, 3] for {systems} system(s)",
+        )
+    if list(pbc.shape) != [systems, 3]:
+        raise GraphError(
+            f"Periodicity flags (pbc) have the shape {list(pbc.shape)}",
+            expected=f"[{systems}, 3] for {systems} system(s)",
+        )
+
+
+def _check_values(
+    pos: torch.Tensor,
+    cell: torch.Tensor,
+    completed: torch.Tensor,
+    pbc: torch.Tensor,
+    natoms: torch.Tensor,
+) -> None:
+    flat = _is_flat(completed)
+    wrong = ~torch.isfinite(pos).all() | flat.any() | (natoms < 0).any()
+    if not bool(wrong | (natoms.sum() != len(pos))):
+        return
+    if bool((natoms < 0).any()) or int(natoms.sum()) != len(pos):
+        raise GraphError(
+            f"natoms sums to {int(natoms.sum())}", expected=f"the number of positions, {len(pos)}"
+        )
+    bad_atoms = torch.nonzero(~torch.isfinite(pos).all(-1)).flatten().tolist()
+    if bad_atoms:
+        raise GraphError(
+            f"The position of atom {bad_atoms[0]} is {pos[bad_atoms[0]].tolist()}",
+            expected="finite numbers in angstrom",
+        )
+    b = int(torch.nonzero(flat)[0])
+    raise _cell_error(b, cell[b], pbc[b])
+
+
+def _is_flat(cell: torch.Tensor) -> torch.Tensor:
+    """Return ``[B]`` True where a (completed) cell spans no volume or is not finite."""
+    volume = torch.linalg.vecdot(cell[:, 0], torch.linalg.cross(cell[:, 1], cell[:, 2])).abs()
+    box = torch.linalg.vector_norm(cell, dim=-1).prod(-1)
+    return ~(volume > _FLAT * box)
+
+
+def _cell_error(system: int, cell: torch.Tensor, pbc: torch.Tensor) -> GraphError:
+    where = f"System {system} is periodic along {_names(pbc)}"
+    if not bool(torch.isfinite(cell).all()):
+        return GraphError(f"The cell of system {system} is {cell.tolist()}", expected="numbers")
+    zero = pbc & (cell == 0).all(-1)
+    if bool(zero.any()):
+        return GraphError(
+            f"{where}, but its lattice vector {_names(zero)} is zero",
+            expected="a lattice vector for every periodic direction",
+            fix="Set the cell, or switch off pbc along that direction.",
+        )
+    return GraphError(
+        f"{where}, but those lattice vectors are linearly dependent: {cell.tolist()}",
+        expected="lattice vectors that span a volume",
+        fix="Correct the cell, or switch off pbc along one direction.",
+    )
+
+
+def _names(flags: torch.Tensor) -> str:
+    return ", ".join(name for name, flag in zip("abc", flags.tolist(), strict=True) if flag)
