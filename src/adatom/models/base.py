@@ -87,6 +87,7 @@ class Backbone(Configurable):
         num_message_layers: How many times the model sums over neighbors; the length of ``edges``.
         num_channels: C of :class:`NodeFeatures`.
         max_num_elements: Atomic numbers must be below this.
+        reflection_invariant: Whether mirror images are promised the same energy.
     """
 
     cutoff: float
@@ -94,6 +95,7 @@ class Backbone(Configurable):
     num_message_layers: int
     num_channels: int
     max_num_elements: int = 100
+    reflection_invariant: bool = False
 
     @abstractmethod
     def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:

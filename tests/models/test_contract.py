@@ -1,0 +1,124 @@
+"""The contract suite over every backbone, and the suite's own ability to find faults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from toy_backbone import ToyBackbone, ToyHead
+
+from adatom.core.errors import UnknownNameError
+from adatom.data.atomic_data import AtomicData
+from adatom.models.base import Backbone, Neighborhood, NodeFeatures
+from adatom.models.contract import CHECKS, ContractError, Subject, run_contract
+
+SUBJECTS = {"toy": Subject(lambda: (ToyBackbone(), ToyHead()), charges=(0, 1))}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_backbone_keeps_its_promise(name: str, check: str) -> None:
+    CHECKS[check](SUBJECTS[name])
+
+
+class _Leaking(ToyBackbone):
+    """Adds the mean over the whole batch to every atom."""
+
+    def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:
+        scalars = super().forward(data, edges).scalars
+        return NodeFeatures(scalars + 0.01 * scalars.mean(0))
+
+
+class _Directional(ToyBackbone):
+    """Prefers the x axis."""
+
+    def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:
+        scalars = super().forward(data, edges).scalars
+        lean = torch.zeros_like(scalars[:, 0]).index_add(
+            0, edges[0].target, 1e-4 * edges[0].vectors[:, 0].tanh()
+        )
+        return NodeFeatures(scalars + lean[:, None])
+
+
+class _HardCutoff(ToyBackbone):
+    """Feels a step at the cutoff."""
+
+    def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:
+        scalars = super().forward(data, edges).scalars
+        count = torch.zeros_like(scalars[:, 0]).index_add(
+            0, edges[0].target, torch.ones_like(edges[0].vectors[:, 0])
+        )
+        return NodeFeatures(scalars + 1e-4 * count[:, None])
+
+
+class _UsesPositions(ToyBackbone):
+    """Takes geometry from data.pos, so that forces miss a part."""
+
+    def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:
+        scalars = super().forward(data, edges).scalars
+        offset = data.pos.to(scalars.dtype) - data.pos[0].to(scalars.dtype)
+        return NodeFeatures(scalars + 1e-3 * offset.norm(dim=1, keepdim=True))
+
+
+class _Noisy(ToyBackbone):
+    """Draws random numbers."""
+
+    def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:
+        scalars = super().forward(data, edges).scalars
+        return NodeFeatures(scalars + 1e-5 * torch.randn_like(scalars))
+
+
+class _Mutating(ToyBackbone):
+    """Centers the positions in place."""
+
+    def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:
+        data.pos -= 1.0
+        return super().forward(data, edges)
+
+
+class _NaNWhenAlone(ToyBackbone):
+    """Divides by the number of neighbors."""
+
+    def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:
+        scalars = super().forward(data, edges).scalars
+        ones = torch.ones_like(edges[0].vectors[:, 0])
+        count = torch.zeros_like(scalars[:, 0]).index_add(0, edges[0].target, ones)
+        return NodeFeatures(scalars + 0.0 / count[:, None])
+
+
+class _OneEdgeList(ToyBackbone):
+    """Uses the first edge list for every layer."""
+
+    def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:
+        return super().forward(data, [edges[-1]] * len(edges))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "check"),
+    [
+        (_Leaking, "batch_equals_singles"),
+        (_Directional, "rotation"),
+        (_Directional, "reflection"),
+        (_HardCutoff, "smooth_at_cutoff"),
+        (_UsesPositions, "forces_are_gradients"),
+        (_UsesPositions, "translation"),
+        (_Noisy, "deterministic"),
+        (_Noisy, "input_not_mutated"),
+        (_Mutating, "input_not_mutated"),
+        (_NaNWhenAlone, "isolated_atom"),
+        (_NaNWhenAlone, "empty_neighborhood"),
+        (_OneEdgeList, "nested_edges"),
+    ],
+)
+def test_suite_finds_the_fault(backbone: type[Backbone], check: str) -> None:
+    with pytest.raises(ContractError):
+        CHECKS[check](Subject(lambda: (backbone(), ToyHead())))
+
+
+def test_run_contract_names_what_it_ran() -> None:
+    assert run_contract(lambda: (ToyBackbone(), ToyHead()), checks=["rotation"]) == [
+        "rotation"
+    ]
+    with pytest.raises(UnknownNameError, match="did you mean 'rotation'"):
+        run_contract(lambda: (ToyBackbone(), ToyHead()), checks=["rotations"])
