@@ -12,10 +12,19 @@ from adatom.core.errors import AdatomError, unknown_name
 #: Verb to (module, one line of help). A module has ``main(arguments: list[str]) -> None`` and is
 #: imported only when its verb is called, so that ``adatom --help`` answers at once.
 VERBS: dict[str, tuple[str, str]] = {
-    "s2ef": ("adatom.cli.s2ef", "Train, validate or test a potential on energies and forces"),
-    "evaluate": ("adatom.cli.evaluate", "Measure a potential on labelled data; write a report"),
+    "s2ef": (
+        "adatom.cli.s2ef",
+        "Train, validate or test a potential on energies and forces",
+    ),
+    "evaluate": (
+        "adatom.cli.evaluate",
+        "Measure a potential on labelled data; write a report",
+    ),
     "data": ("adatom.cli.data", "Check, describe, split or convert labelled data"),
-    "predict": ("adatom.cli.predict", "Predict energy, forces and stress of structures"),
+    "predict": (
+        "adatom.cli.predict",
+        "Predict energy, forces and stress of structures",
+    ),
     "relax": ("adatom.cli.relax", "Relax positions, or positions and cell"),
     "md": ("adatom.cli.md", "Run molecular dynamics: NVE, NVT or NPT"),
     "models": ("adatom.cli.models", "List potentials, describe a checkpoint"),

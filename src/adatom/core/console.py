@@ -40,15 +40,14 @@ def print_table(
         columns: Headings.
         rows: One cell per column; None gives an empty cell.
     """
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", header_style="bold", box=_box())
+    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
     for i, column in enumerate(columns):
         numeric = any(_is_number(row[i]) for row in rows)
-        table.add_column(
-            column, justify="right" if numeric else "left", overflow="fold"
-        )
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
     _console(stderr=False).print(table)
@@ -113,12 +112,6 @@ def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else _PIPE_WIDTH
     return Console(file=stream, width=width, highlight=False)
-
-
-def _box() -> object:
-    from rich import box
-
-    return box.SIMPLE_HEAD
 
 
 def _is_number(value: object) -> bool:

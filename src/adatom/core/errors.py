@@ -18,9 +18,7 @@ class AdatomError(Exception):
         fix: What the user can do about it.
     """
 
-    def __init__(
-        self, found: str, *, expected: str | None = None, fix: str | None = None
-    ) -> None:
+    def __init__(self, found: str, *, expected: str | None = None, fix: str | None = None) -> None:
         self.found = found
         self.expected = expected
         self.fix = fix

@@ -45,9 +45,7 @@ def require_writable(path: str | os.PathLike[str]) -> Path:
     """
     file = Path(path).expanduser()
     if file.is_dir():
-        raise FileAccessError(
-            f"The output {str(path)!r} is a folder", expected="a file name"
-        )
+        raise FileAccessError(f"The output {str(path)!r} is a folder", expected="a file name")
     if file.exists() and not os.access(file, os.W_OK):
         raise FileAccessError(
             f"The output {str(path)!r} is write-protected", fix="Choose another name."

@@ -125,9 +125,7 @@ def stress_factor(unit: str) -> float:
     Raises:
         UnknownNameError: If the unit is not in :data:`STRESS_UNITS`.
     """
-    return _factor(
-        "stress", unit, STRESS_UNITS, (*PRESSURE_UNITS, "eV/A^3", "Ha/Bohr^3")
-    )
+    return _factor("stress", unit, STRESS_UNITS, (*PRESSURE_UNITS, "eV/A^3", "Ha/Bohr^3"))
 
 
 def voigt_to_matrix(voigt: TensorOrArray) -> TensorOrArray:
@@ -158,7 +156,8 @@ def matrix_to_voigt(matrix: TensorOrArray) -> TensorOrArray:
             expected="last axes of 3 by 3",
         )
     symmetric = 0.5 * (matrix + matrix.swapaxes(-1, -2))
-    return symmetric[..., _VOIGT_ROWS, _VOIGT_COLUMNS]
+    voigt: TensorOrArray = symmetric[..., _VOIGT_ROWS, _VOIGT_COLUMNS]
+    return voigt
 
 
 def _factor(
