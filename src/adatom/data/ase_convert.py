@@ -1,0 +1,347 @@
+"""Between ASE structures and :class:`AtomicData`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms, FixCartesian
+
+from adatom.core.errors import ConfigError, DataError, unknown_name
+from adatom.core.units import matrix_to_voigt
+from adatom.data.atomic_data import AtomicData
+from adatom.data.label_units import check_units, declared_units, length_factor, merge_units
+from adatom.data.labels import LABEL_NAMES, Entry, check_label_keys, read_labels, require_labels
+from adatom.data.validation import validate_numbers
+
+#: What ``key_map`` may name, besides labels: where a structure keeps these.
+SYSTEM_KEYS = ("charge", "spin", "unpaired_electrons", "sid", "fid", "tags", "fixed")
+
+#: Allowed total charge (e) and multiplicity; 0 means "not given".
+RANGES: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {"charge": (-100, 100), "spin": (0, 100), "unpaired_electrons": (0, 99)}
+)
+
+#: Names that look like a charge or spin but are not read unless ``key_map`` says so.
+LOOKALIKES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "charge": ("total_charge", "net_charge", "molecular_charge"),
+        "spin": ("spin_multiplicity", "multiplicity", "unpaired_electrons", "total_spin"),
+    }
+)
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Reading:
+    """How structures are read; see :func:`from_ase` for the attributes."""
+
+    dataset: str = "default"
+    label_keys: Mapping[str, str] | None = None
+    units: Mapping[str, str] = field(default_factory=dict)
+    required: Collection[str] = ()
+    key_map: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def checked(
+        cls,
+        *,
+        dataset: str = "default",
+        label_keys: Mapping[str, str] | None = None,
+        units: Mapping[str, str] | None = None,
+        required: Collection[str] = (),
+        key_map: Mapping[str, str] | None = None,
+    ) -> Reading:
+        """Make an instance after checking every name in it.
+
+        Raises:
+            UnknownNameError: If a label, quantity, unit or structure key is unknown.
+        """
+        for name in required:
+            if name not in LABEL_NAMES:
+                raise unknown_name("label", name, LABEL_NAMES)
+        for name in key_map or {}:
+            if name not in SYSTEM_KEYS:
+                raise unknown_name("name in key_map", name, (*SYSTEM_KEYS, *LABEL_NAMES))
+        if key_map and "spin" in key_map and "unpaired_electrons" in key_map:
+            raise ConfigError("key_map names both spin and unpaired_electrons", fix="Keep one.")
+        return cls(
+            dataset=dataset,
+            label_keys=check_label_keys(label_keys),
+            units=check_units(units),
+            required=tuple(required),
+            key_map=dict(key_map or {}),
+        )
+
+
+def from_ase(
+    atoms: Atoms,
+    *,
+    dataset: str = "default",
+    sid: str | None = None,
+    label_keys: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
+    required: Collection[str] = (),
+    key_map: Mapping[str, str] | None = None,
+) -> AtomicData:
+    """Convert one ASE structure; ``atoms`` is never changed and positions are not wrapped.
+
+    Charge and spin (multiplicity 2S+1) come from ``atoms.info["charge"]`` and
+    ``atoms.info["spin"]`` without being asked; their defaults are 0 and 0 ("not given"). FixAtoms
+    constraints become ``fixed``. Labels come from the results of the attached calculator (nothing
+    is computed, and results of other positions are ignored), ``atoms.info`` and ``atoms.arrays``.
+
+    Args:
+        atoms: The structure.
+        dataset: Name of the level of theory.
+        sid: Identifier; default ``atoms.info["sid"]`` (with ``-frame-{fid}`` if there is a
+            ``fid``), else the chemical formula.
+        label_keys: From ``energy``, ``forces``, ``stress``, ``virial``, ``relaxed_energy`` to the
+            key that holds it; ``"-key"`` flips the sign. Only these are read, so ``{}`` reads no
+            label. None recognizes the usual names.
+        units: From ``length``, ``energy``, ``forces``, ``stress`` to a unit; default eV, angstrom.
+        required: Labels that must be there.
+        key_map: From ``charge``, ``spin``, ``unpaired_electrons``, ``sid``, ``fid``, ``tags``,
+            ``fixed`` to the key that holds it, where that is not the name itself.
+
+    Returns:
+        One system; labels are float64 in eV, eV/angstrom, eV/angstrom^3.
+
+    Raises:
+        DataError: If a number is wrong, NaN or contradictory; the message names the structure.
+        MissingLabelError: If a required or named label is not there.
+        UnknownNameError: If an argument names something unknown.
+    """
+    reading = Reading.checked(
+        dataset=dataset, label_keys=label_keys, units=units, required=required, key_map=key_map
+    )
+    needed = {"stress" if name == "virial" else name for name in (*required, *(label_keys or {}))}
+    name = sid or _sid(atoms, reading.key_map) or atoms.get_chemical_formula()
+    return convert(atoms, reading, name, required=needed)
+
+
+def convert(
+    atoms: Atoms, reading: Reading, sid: str, *, required: Collection[str] | None = None
+) -> AtomicData:
+    """Convert one structure with checked options; see :func:`from_ase`.
+
+    Args:
+        atoms: The structure.
+        reading: Checked options.
+        sid: Identifier.
+        required: Labels that must be there; default ``reading.required``.
+    """
+    where = f"Structure {sid!r}"
+    units = merge_units(reading.units, declared_units(atoms.info), where)
+    length = length_factor(units["length"]) if "length" in units else 1.0
+    n = len(atoms)
+    cell = np.array(atoms.cell.array, dtype=np.float64) * length
+    # Labels are cut to those known; everything else stays in atoms.info for the caller.
+    found = entries(atoms)
+    labels = read_labels(
+        found,
+        natoms=n,
+        volume=abs(float(np.linalg.det(cell))),
+        label_keys=reading.label_keys,
+        units=units,
+        where=where,
+    )
+    needed = reading.required if required is None else required
+    require_labels(labels, needed, found, reading.label_keys, where)
+    charge, spin = charge_and_spin(atoms.info, reading.key_map, where)
+    data = AtomicData(
+        pos=torch.from_numpy(np.array(atoms.positions, dtype=np.float64) * length),
+        atomic_numbers=torch.from_numpy(np.array(atoms.numbers, dtype=np.int64)),
+        cell=torch.from_numpy(cell)[None],
+        pbc=torch.from_numpy(np.array(atoms.pbc, dtype=bool))[None],
+        natoms=torch.tensor([n]),
+        batch=torch.zeros(n, dtype=torch.int64),
+        charge=torch.tensor([charge]),
+        spin=torch.tensor([spin]),
+        dataset=[reading.dataset],
+        tags=torch.from_numpy(
+            _per_atom(
+                atoms,
+                reading.key_map.get("tags", "tags"),
+                where,
+                required="tags" in reading.key_map,
+            )
+        ),
+        fixed=torch.from_numpy(_fixed(atoms, reading.key_map, where)),
+        sid=[sid],
+        labels={name: torch.from_numpy(value) for name, value in labels.items()},
+    )
+    validate_numbers(data)
+    return data
+
+
+def to_ase(data: AtomicData) -> list[Atoms]:
+    """Convert to one ASE structure per system.
+
+    Labels go to a SinglePointCalculator (``energy``, ``forces``, ``stress`` in Voigt order,
+    ``energies``) and others to ``info`` or ``arrays``; charge, spin (if given), sid and dataset go
+    to ``info``; ``fixed`` becomes a FixAtoms constraint. Missing labels (NaN rows) are left out.
+    """
+    return [_one_to_ase(system) for system in data.unbatch()]
+
+
+def entries(atoms: Atoms) -> list[Entry]:
+    """List everything a structure carries that may be a label."""
+    found = [Entry(key, value, "calculator") for key, value in _results(atoms).items()]
+    found += [Entry(key, value, "info") for key, value in atoms.info.items()]
+    found += [
+        Entry(key, value, "arrays")
+        for key, value in atoms.arrays.items()
+        if key not in ("numbers", "positions", "tags")
+    ]
+    return found
+
+
+def structure_id(atoms: Atoms, key_map: Mapping[str, str], default: str) -> str:
+    """Return the sid a structure carries, or ``default``."""
+    return _sid(atoms, key_map) or default
+
+
+def charge_and_spin(
+    info: Mapping[str, Any], key_map: Mapping[str, str], where: str
+) -> tuple[int, int]:
+    """Read total charge and multiplicity (0 = not given) from ``info``.
+
+    Raises:
+        DataError: If a value is not a whole number in range, a mapped key is missing, or a
+            look-alike such as ``total_charge`` is there that ``key_map`` does not mention.
+    """
+    values = {}
+    for name in ("charge", "spin", "unpaired_electrons"):
+        key = key_map.get(name, name if name != "unpaired_electrons" else None)
+        if key is None:
+            continue
+        if key in info:
+            values[name] = _whole_number(info[key], name, key, where)
+        elif name in key_map:
+            raise DataError(
+                f"{where} has no {key!r}, which key_map.{name} names",
+                expected=f"one of the keys that are there: {', '.join(sorted(info)) or '(none)'}",
+            )
+    _refuse_lookalikes(info, values, key_map, where)
+    if "unpaired_electrons" in values:
+        return values.get("charge", 0), values["unpaired_electrons"] + 1
+    return values.get("charge", 0), values.get("spin", 0)
+
+
+def _refuse_lookalikes(
+    info: Mapping[str, Any], values: Mapping[str, int], key_map: Mapping[str, str], where: str
+) -> None:
+    mapped = set(key_map.values())
+    for name, others in LOOKALIKES.items():
+        if name in values or (name == "spin" and "unpaired_electrons" in values):
+            continue
+        for key in others:
+            if key in info and key not in mapped:
+                choice = "spin or key_map.unpaired_electrons" if name == "spin" else name
+                raise DataError(
+                    f"{where} has {key!r} but no {name!r}",
+                    expected=f"{name!r} in atoms.info",
+                    fix=f"Say what it is: key_map.{choice} = {key!r}.",
+                )
+
+
+def _whole_number(value: Any, name: str, key: str, where: str) -> int:
+    low, high = RANGES[name]
+    expected = f"a whole number from {low} to {high}"
+    array = np.asarray(value)
+    if array.size != 1 or array.dtype.kind not in "iuf":
+        raise DataError(f"{where} has {key} = {str(value)[:40]!r}", expected=expected)
+    number = float(array.reshape(()))
+    if not number.is_integer() or not low <= number <= high:
+        raise DataError(f"{where} has {key} = {number:g}", expected=expected)
+    return int(number)
+
+
+def _sid(atoms: Atoms, key_map: Mapping[str, str]) -> str | None:
+    key = key_map.get("sid", "sid")
+    sid = atoms.info.get(key)
+    if sid is None and "sid" in key_map:
+        raise DataError(f"A structure has no {key!r}, which key_map.sid names")
+    if sid is None:
+        return None
+    fid = atoms.info.get(key_map.get("fid", "fid"))
+    return str(sid) if fid is None else f"{sid}-frame-{fid}"
+
+
+def _results(atoms: Atoms) -> dict[str, Any]:
+    """Return results of the attached calculator that belong to the present structure."""
+    calculator = atoms.calc
+    results = getattr(calculator, "results", None)
+    if not results:
+        return {}
+    changed = getattr(calculator, "check_state", None)
+    if changed is not None and changed(atoms):
+        return {}
+    return dict(results)
+
+
+def _per_atom(atoms: Atoms, key: str, where: str, *, required: bool) -> npt.NDArray[np.int64]:
+    if key not in atoms.arrays:
+        if required:
+            raise DataError(f"{where} has no per-atom {key!r}, which key_map names")
+        return np.zeros(len(atoms), dtype=np.int64)
+    values = np.asarray(atoms.arrays[key])
+    if values.shape != (len(atoms),) or values.dtype.kind not in "iub":
+        raise DataError(
+            f"{where} has {key} of shape {values.shape} and type {values.dtype}",
+            expected=f"{len(atoms)} whole numbers",
+        )
+    return values.astype(np.int64)
+
+
+def _fixed(atoms: Atoms, key_map: Mapping[str, str], where: str) -> npt.NDArray[np.bool_]:
+    if "fixed" in key_map:
+        return _per_atom(atoms, key_map["fixed"], where, required=True).astype(bool)
+    fixed = np.zeros(len(atoms), dtype=bool)
+    for constraint in atoms.constraints:
+        # A selective-dynamics column "F F F" arrives as a FixCartesian in all three directions.
+        whole = isinstance(constraint, FixCartesian) and bool(np.all(constraint.mask))
+        if whole or isinstance(constraint, FixAtoms):
+            fixed[constraint.index] = True
+    return fixed
+
+
+def _one_to_ase(system: AtomicData) -> Atoms:
+    info: dict[str, Any] = {"sid": system.sid[0], "dataset": system.dataset[0]}
+    info["charge"] = int(system.charge[0])
+    if int(system.spin[0]):
+        info["spin"] = int(system.spin[0])
+    atoms = Atoms(
+        numbers=system.atomic_numbers.cpu().numpy(),
+        positions=system.pos.detach().cpu().numpy(),
+        cell=system.cell[0].detach().cpu().numpy(),
+        pbc=system.pbc[0].cpu().numpy(),
+        tags=system.tags.cpu().numpy(),
+        info=info,
+    )
+    fixed = system.fixed.cpu().numpy()
+    if fixed.any():
+        atoms.set_constraint(FixAtoms(mask=fixed))
+    results: dict[str, Any] = {}
+    for name, value in system.labels.items():
+        array = value.detach().cpu().numpy()
+        if name == "energy":
+            results["energy"] = float(array[0])
+        elif name == "stress":
+            results["stress"] = matrix_to_voigt(array[0])
+        elif name in ("forces", "energies"):
+            results[name] = array
+        elif name == "relaxed_energy":
+            info[name] = atoms.info[name] = float(array[0])
+        else:
+            atoms.arrays[name] = array
+    if results:
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    return atoms

@@ -1,0 +1,1 @@
+"""Readers: one file format per file, all with the signature of ``FrameReader``."""
