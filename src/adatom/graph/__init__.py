@@ -2,5 +2,6 @@
 
 from adatom.graph.edges import Edges
 from adatom.graph.neighbors import neighbor_list
+from adatom.graph.verlet import VerletList
 
-__all__ = ["Edges", "neighbor_list"]
+__all__ = ["Edges", "VerletList", "neighbor_list"]

@@ -12,11 +12,13 @@ from adatom.graph.candidates import Candidates
 from adatom.graph.edges import Edges
 from adatom.graph.periodic_systems import PeriodicSystems
 from adatom.graph.select_edges import select_edges
+from adatom.graph.torch_backend import torch_candidates
 from adatom.graph.vesin_backend import vesin_candidates
 
 #: By name. A backend may return too many pairs and any order, but never too few.
 BACKENDS: dict[str, Callable[[PeriodicSystems, float], Candidates]] = {
     "vesin": vesin_candidates,
+    "torch": torch_candidates,
     "ase": ase_candidates,
 }
 

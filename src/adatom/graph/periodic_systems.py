@@ -79,6 +79,20 @@ class PeriodicSystems:
         """Number of systems B."""
         return int(self.natoms.shape[0])
 
+    def copy(self) -> PeriodicSystems:
+        """Return a copy that does not share memory with tensors of the caller."""
+        return PeriodicSystems(
+            self.pos.clone(), self.cell.clone(), self.pbc.clone(), self.natoms.clone(), self.batch
+        )
+
+    def same_atoms(self, other: PeriodicSystems) -> bool:
+        """Tell whether sizes, periodicity and device agree, whatever positions and cells are."""
+        return (
+            self.pos.device == other.pos.device
+            and torch.equal(self.natoms, other.natoms)
+            and torch.equal(self.pbc, other.pbc)
+        )
+
 
 def _complete(cell: torch.Tensor, pbc: torch.Tensor) -> torch.Tensor:
     """Replace rows without periodicity by unit vectors orthogonal to all other rows."""
@@ -112,6 +126,8 @@ def _check_shapes(
     if natoms.dim() != 1:
         raise GraphError(f"natoms has the shape {list(natoms.shape)}", expected="[systems]")
     systems = len(natoms)
+    if systems == 0:
+        raise GraphError("There is no system to search", expected="at least one")
     if list(cell.shape) != [systems, 3, 3]:
         raise GraphError(
             f"Cells have the shape {list(cell.shape)}",
