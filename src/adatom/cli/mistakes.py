@@ -98,12 +98,11 @@ def _unknown_option(message: str, parser: ArgumentParser) -> AdatomError | None:
 def _unknown_key(message: str, parser: ArgumentParser) -> AdatomError | None:
     if "not accept" not in message:
         return None
-    match = None
-    for match in _NOT_ACCEPTED.finditer(message):  # the innermost complaint comes last
-        pass
-    if match is None:
+    complaints = list(_NOT_ACCEPTED.finditer(message))
+    if not complaints:
         return None
-    name, group = match["name"], match["group"]
+    innermost = complaints[-1]
+    name, group = innermost["name"], innermost["group"]
     keys = [key[len(group) + 1 :] if group else key for key in _keys(parser, group)]
     where = f" of {group!r}" if group else ""
     return ConfigError(
