@@ -59,13 +59,9 @@ class ToyBackbone(Backbone):
             # Smooth to third order at the cutoff.
             envelope = (1.0 - (distance / self.cutoff).clamp(max=1.0) ** 2) ** 4
             centers = torch.linspace(1.0, self.cutoff, hidden.shape[1]).to(distance)
-            radial = (
-                torch.exp(-((distance[:, None] - centers) ** 2)) * envelope[:, None]
-            )
+            radial = torch.exp(-((distance[:, None] - centers) ** 2)) * envelope[:, None]
             messages = radial * hidden[neighborhood.source]
-            density = torch.zeros_like(hidden).index_add(
-                0, neighborhood.target, messages
-            )
+            density = torch.zeros_like(hidden).index_add(0, neighborhood.target, messages)
             hidden = torch.tanh(layer(density) + element)
         decay = torch.exp(-1.5 * (distance - self.morse_distance))
         morse = 0.5 * self.morse_depth * (decay**2 - 2.0 * decay) * envelope
@@ -114,14 +110,10 @@ def toy_potential(
             f"{name}_energy", "system", "energy", OutputSpec((1,)), normalizer, [name],
             element_references=references,
         )  # fmt: skip
-        forces = Task(
-            f"{name}_forces", "atom", "forces", OutputSpec((3,)), normalizer, [name]
-        )
+        forces = Task(f"{name}_forces", "atom", "forces", OutputSpec((3,)), normalizer, [name])
         tasks += [energy, forces]
         if stress:
             spec = OutputSpec((3, 3))
-            tasks.append(
-                Task(f"{name}_stress", "system", "stress", spec, normalizer, [name])
-            )
+            tasks.append(Task(f"{name}_stress", "system", "stress", spec, normalizer, [name]))
     domain = Domain(tuple(elements), charges=(0, 1), spins=(0, 1))
     return Potential(backbone, head, tasks, dict.fromkeys(datasets, domain)).double()

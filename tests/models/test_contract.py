@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from toy_backbone import ToyBackbone, ToyHead
 
 from adatom.core.errors import UnknownNameError
 from adatom.data.atomic_data import AtomicData
 from adatom.models.base import Backbone, Neighborhood, NodeFeatures
 from adatom.models.contract import CHECKS, ContractError, Subject, run_contract
+from toy_backbone import ToyBackbone, ToyHead
 
 SUBJECTS = {"toy": Subject(lambda: (ToyBackbone(), ToyHead()), charges=(0, 1))}
 
@@ -117,8 +117,6 @@ def test_suite_finds_the_fault(backbone: type[Backbone], check: str) -> None:
 
 
 def test_run_contract_names_what_it_ran() -> None:
-    assert run_contract(lambda: (ToyBackbone(), ToyHead()), checks=["rotation"]) == [
-        "rotation"
-    ]
+    assert run_contract(lambda: (ToyBackbone(), ToyHead()), checks=["rotation"]) == ["rotation"]
     with pytest.raises(UnknownNameError, match="did you mean 'rotation'"):
         run_contract(lambda: (ToyBackbone(), ToyHead()), checks=["rotations"])

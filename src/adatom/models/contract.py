@@ -73,9 +73,7 @@ def run_contract(
         ContractError: At the first broken promise, with what was found and expected.
         UnknownNameError: If a check has no such name.
     """
-    subject = Subject(
-        make_model, tuple(elements), tuple(datasets), tuple(charges), tuple(spins)
-    )
+    subject = Subject(make_model, tuple(elements), tuple(datasets), tuple(charges), tuple(spins))
     names = list(CHECKS) if checks is None else list(checks)
     for name in names:
         if name not in CHECKS:

@@ -80,9 +80,7 @@ def stress_is_gradient(subject: Subject) -> None:
         virial = model.evaluate(system).virial[0]
         strains = torch.eye(9, dtype=torch.float64).view(9, 3, 3)
         strains = 0.5 * (strains + strains.transpose(1, 2))
-        slopes = _slopes(
-            model, system, [(system.pos @ e, system.cell @ e) for e in strains]
-        )
+        slopes = _slopes(model, system, [(system.pos @ e, system.cell @ e) for e in strains])
         require_close(
             f"Virial of {system.sid[0]} against finite differences",
             virial,
@@ -103,12 +101,8 @@ def smooth_at_cutoff(subject: Subject) -> None:
     system = moved(molecule, pos)
     inside = model.evaluate(system.with_edges(cutoff))
     outside = model.evaluate(system.with_edges(cutoff * (1.0 - 2.0 * EDGE_OF_CUTOFF)))
-    require_close(
-        "Energy across the cutoff", inside.energy, outside.energy, 1e-8, floor=1e-2
-    )
-    require_close(
-        "Forces across the cutoff", inside.forces, outside.forces, 1e-4, floor=1e-2
-    )
+    require_close("Energy across the cutoff", inside.energy, outside.energy, 1e-8, floor=1e-2)
+    require_close("Forces across the cutoff", inside.forces, outside.forces, 1e-4, floor=1e-2)
 
 
 def single_and_double_precision(subject: Subject) -> None:
@@ -123,9 +117,7 @@ def single_and_double_precision(subject: Subject) -> None:
                 f"{outcome.forces.dtype}",
                 expected=str(dtype),
             )
-    require_close(
-        "Energies in float32", found.energies, expected.energies, 1e-4, floor=1e-2
-    )
+    require_close("Energies in float32", found.energies, expected.energies, 1e-4, floor=1e-2)
     require_close("Forces in float32", found.forces, expected.forces, 1e-3, floor=1e-2)
 
 
@@ -136,17 +128,11 @@ def double_backward(subject: Subject) -> None:
     generator = torch.Generator().manual_seed(2)
     weights = torch.randn(data.num_atoms, 3, generator=generator, dtype=torch.float64)
     parameters = [p for p in model.parameters() if p.requires_grad]
-    direction = [
-        torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters
-    ]
+    direction = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
     loss = (model.evaluate(data, create_graph=True).forces * weights).sum()
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     slope = sum(
-        (
-            float((g * d).sum())
-            for g, d in zip(gradients, direction, strict=True)
-            if g is not None
-        ),
+        (float((g * d).sum()) for g, d in zip(gradients, direction, strict=True) if g is not None),
         start=0.0,
     )
     difference = 0.0
@@ -154,9 +140,7 @@ def double_backward(subject: Subject) -> None:
         with torch.no_grad():
             for p, d in zip(parameters, direction, strict=True):
                 p.add_(d, alpha=multiple * STEP)
-        difference += (
-            weight * float((model.evaluate(data).forces * weights).sum()) / STEP
-        )
+        difference += weight * float((model.evaluate(data).forces * weights).sum()) / STEP
         with torch.no_grad():
             for p, d in zip(parameters, direction, strict=True):
                 p.sub_(d, alpha=multiple * STEP)
@@ -184,17 +168,11 @@ def state_dict_round_trip(subject: Subject) -> None:
             ) from error
         rebuilt = type(part)(**arguments)
         if rebuilt.state_dict().keys() != part.state_dict().keys():
-            raise ContractError(
-                f"{type(part).__name__} rebuilt from init_args has other weights"
-            )
+            raise ContractError(f"{type(part).__name__} rebuilt from init_args has other weights")
     other.load_state_dict(model.state_dict())
     found = other.evaluate(data)
-    require_close(
-        "Energies after loading a state dict", found.energies, expected.energies, 0.0
-    )
-    require_close(
-        "Forces after loading a state dict", found.forces, expected.forces, 0.0
-    )
+    require_close("Energies after loading a state dict", found.energies, expected.energies, 0.0)
+    require_close("Forces after loading a state dict", found.forces, expected.forces, 0.0)
 
 
 def deterministic(subject: Subject) -> None:
@@ -254,7 +232,5 @@ def _same(before: Any, after: Any) -> bool:
             for name in ("index", "offsets", "counts")
         )
     if isinstance(before, dict):
-        return before.keys() == after.keys() and all(
-            _same(before[k], after[k]) for k in before
-        )
+        return before.keys() == after.keys() and all(_same(before[k], after[k]) for k in before)
     return bool(before == after)

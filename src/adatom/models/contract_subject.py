@@ -186,17 +186,11 @@ def neighborhood(data: AtomicData, dtype: torch.dtype) -> Neighborhood:
     """Return the edges of ``data`` as a neighborhood whose vectors require gradients."""
     if data.edges is None:
         raise ContractError("The batch has no edges", fix="Call data.with_edges first.")
-    vectors = (
-        data.edges.vectors(data.pos, data.cell).to(dtype).detach().requires_grad_(True)
-    )
-    return Neighborhood(
-        data.edges.index[0], data.edges.index[1], vectors, data.edges.counts
-    )
+    vectors = data.edges.vectors(data.pos, data.cell).to(dtype).detach().requires_grad_(True)
+    return Neighborhood(data.edges.index[0], data.edges.index[1], vectors, data.edges.counts)
 
 
-def moved(
-    data: AtomicData, pos: torch.Tensor, cell: torch.Tensor | None = None
-) -> AtomicData:
+def moved(data: AtomicData, pos: torch.Tensor, cell: torch.Tensor | None = None) -> AtomicData:
     """Return ``data`` with other positions (and cell), without edges."""
     return replace(data, pos=pos, cell=data.cell if cell is None else cell, edges=None)
 

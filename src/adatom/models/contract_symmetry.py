@@ -32,9 +32,7 @@ def batch_equals_singles(subject: Subject) -> None:
         torch.cat([one.forces for one in alone]),
         torch.cat([one.virial for one in alone]),
     )
-    _require_same(
-        "A batch against its systems alone", together, expected, subject.tolerance
-    )
+    _require_same("A batch against its systems alone", together, expected, subject.tolerance)
 
 
 def atom_permutation(subject: Subject) -> None:
@@ -50,9 +48,7 @@ def atom_permutation(subject: Subject) -> None:
         )
         before, after = model.evaluate(system), model.evaluate(shuffled)
         what = "Energies and forces after reordering the atoms"
-        expected = replace(
-            before, energies=before.energies[order], forces=before.forces[order]
-        )
+        expected = replace(before, energies=before.energies[order], forces=before.forces[order])
         _require_same(what, after, expected, subject.tolerance)
 
 
@@ -62,9 +58,7 @@ def translation(subject: Subject) -> None:
     for system in subject.structures():
         shift = torch.tensor([[1.37, -2.61, 0.59]], dtype=torch.float64)
         images = torch.zeros_like(system.pos)
-        images[0] = (
-            torch.tensor([1.0, -2.0, 0.0]).double() * system.pbc[0]
-        ) @ system.cell[0]
+        images[0] = (torch.tensor([1.0, -2.0, 0.0]).double() * system.pbc[0]) @ system.cell[0]
         before = model.evaluate(system)
         after = model.evaluate(moved(system, system.pos + shift + images))
         # Positions shifted by a few angstrom round differently in the last digits.
@@ -72,11 +66,9 @@ def translation(subject: Subject) -> None:
 
 
 def rotation(subject: Subject) -> None:
-    """Check that a rotated structure has the same energy and rotated forces, stress and features."""
+    """Check that a rotated structure has the same energy and turned forces and features."""
     model = subject.model()
-    axis_swap = torch.tensor(
-        [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
-    ).double()
+    axis_swap = torch.tensor([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]).double()
     for system in subject.structures():
         for turn in (_random_rotation(3), axis_swap):
             _require_turned(model, system, turn, subject.tolerance)
@@ -107,9 +99,7 @@ def extensivity(subject: Subject) -> None:
         floor=1e-5,
     )
     molecule = subject.molecule()
-    far = torch.tensor(
-        [[50.0 + 3 * model.backbone.cutoff, 0.0, 0.0]], dtype=torch.float64
-    )
+    far = torch.tensor([[50.0 + 3 * model.backbone.cutoff, 0.0, 0.0]], dtype=torch.float64)
     twice = _repeated(molecule, torch.cat([torch.zeros_like(far), far]))
     require_close(
         "Half the energy of two distant copies",
@@ -125,9 +115,7 @@ def isolated_atom(subject: Subject) -> None:
     atom = subject.system(torch.zeros(1, 3))
     alone = model.evaluate(atom)
     elsewhere = model.evaluate(moved(atom, atom.pos + 7.3))
-    require_close(
-        "An isolated atom at another place", elsewhere.energy, alone.energy, 1e-12
-    )
+    require_close("An isolated atom at another place", elsewhere.energy, alone.energy, 1e-12)
     require_close("Forces on an isolated atom", alone.forces, torch.zeros(1, 3), 0.0)
     batch = model.evaluate(collate([subject.molecule(), atom, subject.crystal()]))
     require_close("An isolated atom in a batch", batch.energy[1:2], alone.energy, 1e-9)
@@ -145,9 +133,7 @@ def empty_neighborhood(subject: Subject) -> None:
     lone = moved(molecule, molecule.pos.clone())
     lone.pos[-1, 0] -= spacing
     outcome = model.evaluate(lone)
-    require_close(
-        "Energies with one lone atom", outcome.energies, outcome.energies, 0.0
-    )
+    require_close("Energies with one lone atom", outcome.energies, outcome.energies, 0.0)
     require_close("The force on a lone atom", outcome.forces[-1], torch.zeros(3), 0.0)
 
 
@@ -156,9 +142,7 @@ def nested_edges(subject: Subject) -> None:
     model = subject.model()
     crystal = model.with_edges(subject.crystal())
     whole = neighborhood(crystal, model.dtype)
-    expected = model.evaluate(
-        crystal, layers=[whole] * model.backbone.num_message_layers
-    )
+    expected = model.evaluate(crystal, layers=[whole] * model.backbone.num_message_layers)
     inner = torch.zeros(crystal.num_atoms, dtype=torch.bool)
     inner[0] = True
     layers: list[Neighborhood] = []
@@ -178,14 +162,10 @@ def nested_edges(subject: Subject) -> None:
 
 def _part(whole: Neighborhood, kept: torch.Tensor) -> Neighborhood:
     vectors = whole.vectors.detach()[kept].requires_grad_(True)
-    return Neighborhood(
-        whole.source[kept], whole.target[kept], vectors, kept.sum().reshape(1)
-    )
+    return Neighborhood(whole.source[kept], whole.target[kept], vectors, kept.sum().reshape(1))
 
 
-def _require_same(
-    what: str, found: Outcome, expected: Outcome, tolerance: float
-) -> None:
+def _require_same(what: str, found: Outcome, expected: Outcome, tolerance: float) -> None:
     """Compare energies, forces and virials, at force accuracy for the derivatives."""
     require_close(f"{what}: energy", found.energy, expected.energy, tolerance)
     require_close(f"{what}: energies", found.energies, expected.energies, tolerance)
@@ -194,9 +174,7 @@ def _require_same(
     require_close(f"{what}: virial", found.virial, expected.virial, scale, floor=1e-3)
 
 
-def _require_turned(
-    model: Model, system: AtomicData, turn: torch.Tensor, tolerance: float
-) -> None:
+def _require_turned(model: Model, system: AtomicData, turn: torch.Tensor, tolerance: float) -> None:
     """Compare a structure with its image under an orthogonal matrix (acting on row vectors)."""
     before = model.evaluate(system)
     after = model.evaluate(moved(system, system.pos @ turn, system.cell @ turn))
@@ -214,14 +192,10 @@ def _require_turned(
         100 * tolerance,
     )
     if before.features.spherical is not None and after.features.spherical is not None:
-        _require_turned_features(
-            before.features.spherical, after.features.spherical, turn
-        )
+        _require_turned_features(before.features.spherical, after.features.spherical, turn)
 
 
-def _require_turned_features(
-    before: torch.Tensor, after: torch.Tensor, turn: torch.Tensor
-) -> None:
+def _require_turned_features(before: torch.Tensor, after: torch.Tensor, turn: torch.Tensor) -> None:
     """Check l = 1 in component order y, z, x, and inner products for every l.
 
     Equal inner products between all atoms and channels mean that one orthogonal matrix per l
@@ -236,8 +210,7 @@ def _require_turned_features(
     for degree in range(lmax + 1):
         rows = slice(degree**2, (degree + 1) ** 2)
         grams = [
-            x[:, rows].transpose(0, 1).flatten(1).T
-            @ x[:, rows].transpose(0, 1).flatten(1)
+            x[:, rows].transpose(0, 1).flatten(1).T @ x[:, rows].transpose(0, 1).flatten(1)
             for x in (before.detach().double(), after.detach().double())
         ]
         what = f"Inner products of the l = {degree} features of a turned structure"

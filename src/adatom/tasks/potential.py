@@ -13,7 +13,7 @@ from adatom.data.atomic_data import AtomicData
 from adatom.models.base import Backbone, Head, Neighborhood
 from adatom.models.gradients import cell_volume, edge_gradients, forces_from, virial_from
 from adatom.tasks.domain import Domain
-from adatom.tasks.task import Task
+from adatom.tasks.task import Normalizer, Task
 
 #: Properties any energy model can give, by differentiation.
 PROPERTIES = ("energy", "forces", "stress", "energies")
@@ -100,6 +100,19 @@ class Potential(nn.Module):
             raise unknown_name(f"property of {dataset!r}", prop, self.properties(dataset))
         return self._task_of[dataset, prop]
 
+    def normalizer_for(self, dataset: str, prop: str) -> Normalizer:
+        """Return the scale of a property of a dataset.
+
+        Forces and stress without a task of their own are still derivatives of the energy, hence
+        scale as it does.
+
+        Raises:
+            UnknownNameError: If the dataset or the property is not among the trained ones.
+        """
+        if prop in ("forces", "stress") and (dataset, prop) not in self._task_of:
+            return Normalizer(0.0, self.task_for(dataset, "energy").normalizer.rmsd)
+        return self.task_for(dataset, prop).normalizer
+
     def check_input(self, data: AtomicData) -> None:
         """Refuse systems whose dataset, elements, charge or spin were never seen.
 
@@ -167,9 +180,9 @@ class Potential(nn.Module):
         out = {}
         for name, value in raw.items():
             prop = "energy" if name == "energies" else name
-            tasks = [self.task_for(dataset, prop) for dataset in data.dataset]
-            scale = value.new_tensor([t.normalizer.rmsd for t in tasks])
-            mean = value.new_tensor([t.normalizer.mean for t in tasks])
+            normalizers = [self.normalizer_for(dataset, prop) for dataset in data.dataset]
+            scale = value.new_tensor([n.rmsd for n in normalizers])
+            mean = value.new_tensor([n.mean for n in normalizers])
             if name == "energies":
                 mean = mean / data.natoms.to(mean.dtype)
             if name in ("energies", "forces"):
