@@ -1,1 +1,1 @@
-"""Report."""
+"""Plots and self-contained HTML pages from plain results."""
