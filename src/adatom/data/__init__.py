@@ -5,6 +5,7 @@ from adatom.data.atomic_data import AtomicData, collate
 from adatom.data.open_dataset import open_dataset
 from adatom.data.structure_dataset import StructureDataset
 from adatom.data.validation import validate
+from adatom.data.writers import with_predictions, write_structures
 
 __all__ = [
     "AtomicData",
@@ -14,4 +15,6 @@ __all__ = [
     "open_dataset",
     "to_ase",
     "validate",
+    "with_predictions",
+    "write_structures",
 ]
