@@ -64,9 +64,8 @@ def collect_pairs(
     with progress("Evaluating", len(systems)) as bar:
         for batch in _batches(systems):
             wanted = [name for name in ("energy", "forces", "stress") if name in batch.labels]
-            out = {
-                name: value.cpu().double() for name, value in unit.predict(batch, wanted).items()
-            }
+            predicted = unit.predict(batch, wanted) if wanted else {}
+            out = {name: value.cpu().double() for name, value in predicted.items()}
             structure = len(sids) + np.arange(batch.num_systems)
             atoms_owner = np.repeat(structure, batch.natoms.numpy())
             if "energy" in wanted:
@@ -101,7 +100,7 @@ def _keep(
     pair: Array, owner: NDArray[Any], values: list[Array], owners: list[Array]
 ) -> NDArray[np.bool_]:
     """Append the rows whose reference is given (absent labels are NaN in a batch)."""
-    rows: NDArray[np.bool_] = np.isfinite(pair).all(axis=tuple(range(1, pair.ndim)))
+    rows: NDArray[np.bool_] = np.asarray(np.isfinite(pair).all(axis=tuple(range(1, pair.ndim))))
     values.append(pair[rows])
     owners.append(owner[rows])
     return rows
