@@ -1,1 +1,1 @@
-"""Nn."""
+"""Building blocks of the backbones: bases, harmonics, rotations, convolutions, norms, experts."""

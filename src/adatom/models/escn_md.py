@@ -1,0 +1,292 @@
+"""The eSCN-MD backbone, dense or with mixtures of linear experts (UMA)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from adatom.core.errors import ConfigError, DataError, GraphError
+from adatom.data.atomic_data import AtomicData
+from adatom.models.base import Backbone, Neighborhood, NodeFeatures
+from adatom.models.escn_block import EscnBlock
+from adatom.nn.embeddings import ChargeSpinEmbedding, DatasetEmbedding
+from adatom.nn.experts import (
+    Run,
+    expert_coefficients,
+    expert_router,
+    group_systems,
+    runs_of,
+)
+from adatom.nn.geometry import EdgeGeometry, ElementTypes, edge_geometry
+from adatom.nn.initialization import linear
+from adatom.nn.layout import CoefficientLayout
+from adatom.nn.message_passing import EdgeDegreeEmbedding
+from adatom.nn.norms import build_norm
+from adatom.nn.segments import balance_channels, segment_sum
+
+
+class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the architecture
+    """Equivariant message passing with convolutions in edge frames (eSCN-MD).
+
+    Fu et al., "Learning smooth and expressive interatomic potentials" (eSEN, 2025); Wood et al.,
+    "UMA" (2025) for the experts. Parameters have the names and shapes of the published
+    checkpoints. Layer 0 of ``edges`` is the edge-degree embedding, block k uses ``edges[k + 1]``.
+
+    Args:
+        sphere_channels: C, channels of node features.
+        lmax: Highest degree.
+        mmax: Highest order in the edge convolutions.
+        num_layers: Number of blocks.
+        hidden_channels: H, channels inside blocks.
+        edge_channels: Ce, width of the radial networks and element embeddings of edges.
+        num_distance_basis: K, number of Gaussians.
+        cutoff: In angstrom.
+        max_neighbors: Limit used when the neighbor list is built, or None.
+        max_num_elements: Atomic numbers must be below this.
+        norm_type: ``"rms_norm_sh"``, ``"layer_norm_sh"`` or ``"layer_norm"``.
+        act_type: ``"gate"`` (exactly equivariant) or ``"s2"`` (as far as its grid resolves).
+        ff_type: ``"spectral"`` (exactly equivariant) or ``"grid"``.
+        grid_resolution: Points per angle of the grids of ``"s2"`` and ``"grid"``; None takes the
+            smallest that represents the coefficients.
+        chg_spin_emb_type: ``"rand_emb"``, ``"pos_emb"`` or ``"lin_emb"``.
+        dataset_list: Dataset names that data may carry.
+        dataset_mapping: From dataset names to the names whose embedding they share; replaces
+            ``dataset_list``.
+        use_dataset_embedding: Whether the model knows the dataset; None means whenever names are
+            given.
+        num_experts: X; 0 makes a dense model.
+        use_composition_embedding: Whether the experts' weights depend on the composition.
+        composition_mean_counts_zero: Divide the composition sum by n + 1 instead of n, as the
+            published UMA-S-1.2 does.
+        charge_balanced_channels: Consecutive invariant channels whose sum over a system is kept
+            at its charge.
+        spin_balanced_channels: The same for spin multiplicity minus one.
+
+    Raises:
+        ConfigError: If a number is out of range or options contradict each other.
+        UnknownNameError: If a type is not known.
+    """
+
+    def __init__(
+        self,
+        sphere_channels: int = 64,
+        lmax: int = 2,
+        mmax: int = 2,
+        num_layers: int = 2,
+        hidden_channels: int = 64,
+        edge_channels: int = 64,
+        num_distance_basis: int = 32,
+        cutoff: float = 6.0,
+        max_neighbors: int | None = 300,
+        max_num_elements: int = 100,
+        norm_type: str = "rms_norm_sh",
+        act_type: str = "gate",
+        ff_type: str = "spectral",
+        grid_resolution: int | None = None,
+        chg_spin_emb_type: str = "rand_emb",
+        dataset_list: list[str] | None = None,
+        dataset_mapping: dict[str, str] | None = None,
+        use_dataset_embedding: bool | None = None,
+        num_experts: int = 0,
+        use_composition_embedding: bool = True,
+        composition_mean_counts_zero: bool = False,
+        charge_balanced_channels: list[int] | None = None,
+        spin_balanced_channels: list[int] | None = None,
+    ) -> None:
+        super().__init__()
+        _check_sizes(
+            sphere_channels=(sphere_channels, 1),
+            num_layers=(num_layers, 1),
+            hidden_channels=(hidden_channels, 1),
+            edge_channels=(edge_channels, 1),
+            num_distance_basis=(num_distance_basis, 2),
+            num_experts=(num_experts, 0),
+        )
+        if not cutoff > 0:
+            raise ConfigError(f"The cutoff is {cutoff}", expected="a positive length in angstrom")
+        self.cutoff = float(cutoff)
+        self.max_neighbors = max_neighbors
+        self.max_num_elements = max_num_elements
+        self.num_channels = sphere_channels
+        self.num_message_layers = num_layers + 1
+        self.num_distance_basis = num_distance_basis
+        self.layout = CoefficientLayout(lmax, mmax)
+        self.composition_mean_counts_zero = composition_mean_counts_zero
+        self.charge_channels = _channel_range(charge_balanced_channels, sphere_channels)
+        self.spin_channels = _channel_range(spin_balanced_channels, sphere_channels)
+
+        self.sphere_embedding = nn.Embedding(max_num_elements, sphere_channels)
+        self.source_embedding = nn.Embedding(max_num_elements, edge_channels)
+        self.target_embedding = nn.Embedding(max_num_elements, edge_channels)
+        self.charge_embedding = ChargeSpinEmbedding(chg_spin_emb_type, "charge", sphere_channels)
+        self.spin_embedding = ChargeSpinEmbedding(chg_spin_emb_type, "spin", sphere_channels)
+        mapping = dataset_mapping or {name: name for name in dataset_list or []}
+        if use_dataset_embedding and not mapping:
+            raise ConfigError(
+                "use_dataset_embedding is true, but no dataset names are given",
+                fix="Give dataset_list or dataset_mapping.",
+            )
+        self.dataset_embedding: DatasetEmbedding | None = None
+        if mapping and use_dataset_embedding is not False:
+            self.dataset_embedding = DatasetEmbedding(sphere_channels, mapping)
+        parts = 2 if self.dataset_embedding is None else 3
+        self.mix_csd = linear(parts * sphere_channels, sphere_channels)
+        self._build_router(sphere_channels, num_experts, use_composition_embedding)
+
+        radial = (num_distance_basis, edge_channels)
+        self.edge_degree_embedding = EdgeDegreeEmbedding(self.layout, sphere_channels, *radial)
+        self.blocks = nn.ModuleList(
+            EscnBlock(
+                self.layout,
+                sphere_channels,
+                hidden_channels,
+                radial=radial,
+                norm_type=norm_type,
+                act_type=act_type,
+                ff_type=ff_type,
+                num_experts=num_experts,
+                grid_resolution=grid_resolution,
+            )
+            for _ in range(num_layers)
+        )
+        self.norm = build_norm(norm_type, sphere_channels, lmax)
+
+    def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:
+        """Compute node features; see :meth:`adatom.models.base.Backbone.forward`.
+
+        Raises:
+            GraphError: If ``edges`` has not one entry per message-passing layer.
+            DataError: If an atomic number, charge or spin is outside the tables.
+            UnknownNameError: If a dataset name is not known.
+        """
+        if len(edges) != self.num_message_layers:
+            raise GraphError(
+                f"{len(edges)} edge lists are given",
+                expected=f"{self.num_message_layers}, one per message-passing layer",
+            )
+        self._check_elements(data)
+        system = self._embed_system(data)
+        groups, coefficients = self._route(data, system)
+        types = self._element_types(data)
+        geometry = self._geometry(edges[0], types, groups)
+
+        per_atom = system[data.batch]
+        features = self.edge_degree_embedding(geometry, data.num_atoms)
+        invariants = self.sphere_embedding(data.atomic_numbers) + per_atom
+        features = torch.cat([features[:, :1] + invariants.unsqueeze(1), features[:, 1:]], dim=1)
+        for k, block in enumerate(self.blocks):
+            if edges[k + 1] is not edges[k]:
+                geometry = self._geometry(edges[k + 1], types, groups)
+            features = block(features, per_atom, geometry, coefficients)
+            features = self._balance(features, data)
+        features = self.norm(features)
+        return NodeFeatures(features[:, 0], features)
+
+    def _build_router(self, channels: int, num_experts: int, use_composition: bool) -> None:
+        self.routing_mlp: nn.Sequential | None = None
+        self.composition_embedding: nn.Embedding | None = None
+        if not num_experts:
+            return
+        if use_composition:
+            self.composition_embedding = nn.Embedding(self.max_num_elements, channels)
+        self.routing_mlp = expert_router(channels * (2 if use_composition else 1), num_experts)
+
+    def _embed_system(self, data: AtomicData) -> torch.Tensor:
+        """Return the embedding of charge, spin and dataset ``[B, C]``."""
+        parts = [
+            self.charge_embedding(data.charge, data.sid),
+            self.spin_embedding(data.spin, data.sid),
+        ]
+        if self.dataset_embedding is not None:
+            parts.append(self.dataset_embedding(data.dataset))
+        return nn.functional.silu(self.mix_csd(torch.cat(parts, dim=1)))
+
+    def _route(
+        self, data: AtomicData, system: torch.Tensor
+    ) -> tuple[list[int] | None, torch.Tensor | None]:
+        """Return each system's weight group, and the expert coefficients ``[G, X]`` of groups."""
+        if self.routing_mlp is None:
+            return None, None
+        columns = [data.charge.unsqueeze(1), data.spin.unsqueeze(1)]
+        if self.dataset_embedding is not None:
+            indices = self.dataset_embedding.indices(data.dataset)
+            columns.append(torch.tensor(indices, device=data.charge.device).unsqueeze(1))
+        if self.composition_embedding is not None:
+            counts = columns[0].new_zeros(data.num_systems * self.max_num_elements)
+            cell = data.batch * self.max_num_elements + data.atomic_numbers
+            counts = counts.index_add(0, cell, torch.ones_like(cell))
+            columns.append(counts.view(data.num_systems, self.max_num_elements))
+            each = self.composition_embedding(data.atomic_numbers)
+            total = segment_sum(each, data.batch, data.num_systems)
+            natoms = data.natoms + int(self.composition_mean_counts_zero)
+            system = torch.cat([total / natoms.to(total.dtype).unsqueeze(1), system], dim=1)
+        groups, first = group_systems(torch.cat(columns, dim=1))
+        logits = self.routing_mlp(system[first])
+        return groups, expert_coefficients(logits)
+
+    def _element_types(self, data: AtomicData) -> ElementTypes:
+        elements, of_atom = torch.unique(data.atomic_numbers, return_inverse=True)
+        return ElementTypes(
+            of_atom, self.source_embedding(elements), self.target_embedding(elements)
+        )
+
+    def _geometry(
+        self, edges: Neighborhood, types: ElementTypes, groups: list[int] | None
+    ) -> EdgeGeometry:
+        if groups is None:
+            runs = [Run(0, 0, edges.source.shape[0])]
+        else:
+            runs = runs_of(groups, edges.counts.tolist())
+        return edge_geometry(
+            edges.source,
+            edges.target,
+            edges.vectors,
+            layout=self.layout,
+            cutoff=self.cutoff,
+            num_basis=self.num_distance_basis,
+            types=types,
+            runs=runs,
+        )
+
+    def _balance(self, features: torch.Tensor, data: AtomicData) -> torch.Tensor:
+        if self.charge_channels is not None:
+            features = balance_channels(
+                features, self.charge_channels, data.charge, data.batch, data.natoms
+            )
+        if self.spin_channels is not None:
+            features = balance_channels(
+                features, self.spin_channels, data.spin - 1, data.batch, data.natoms
+            )
+        return features
+
+    def _check_elements(self, data: AtomicData) -> None:
+        numbers = data.atomic_numbers
+        outside = (numbers < 1) | (numbers >= self.max_num_elements)
+        if bool(outside.any()):
+            atom = int(outside.nonzero()[0])
+            raise DataError(
+                f"Structure {data.sid[int(data.batch[atom])]!r} has atomic number "
+                f"{int(numbers[atom])}",
+                expected=f"1 to {self.max_num_elements - 1}",
+            )
+
+
+def _check_sizes(**sizes: tuple[int, int]) -> None:
+    for name, (value, least) in sizes.items():
+        if value < least:
+            raise ConfigError(f"{name} is {value}", expected=f"at least {least}")
+
+
+def _channel_range(channels: list[int] | None, available: int) -> slice | None:
+    """Return the consecutive channels as a slice, or None if there are none."""
+    if not channels:
+        return None
+    first, last = channels[0], channels[-1]
+    if channels != list(range(first, last + 1)) or first < 0 or last >= available:
+        raise ConfigError(
+            f"Balanced channels {channels}",
+            expected=f"consecutive channel numbers from 0 to {available - 1}",
+        )
+    return slice(first, last + 1)

@@ -1,0 +1,165 @@
+"""Mixtures of linear experts: one weighted sum of weight matrices per system.
+
+The coefficients depend on the system only (composition, charge, spin, dataset), so the sum is
+taken over the weights and each group of equal systems pays for one ordinary linear map (Wood et
+al., UMA, 2025).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from adatom.nn.initialization import AFTER_SILU, fill_normal, linear
+
+#: Added to each softmax coefficient, so that no expert is ever without gradient.
+_COEFFICIENT_FLOOR = 0.005
+
+
+class Run(NamedTuple):
+    """Consecutive rows that share one group's weights."""
+
+    group: int
+    start: int
+    stop: int
+
+
+class Mixture(NamedTuple):
+    """Which weights apply to which rows.
+
+    Attributes:
+        coefficients: ``[G, X]`` weight of each expert in each group, or None without experts.
+        runs: The rows, in order and without gaps.
+    """
+
+    coefficients: torch.Tensor | None
+    runs: list[Run]
+
+
+class MixedLinear(nn.Module):
+    """A linear layer, plain (``weight``) or with experts (``weights``) and a shared bias.
+
+    Args:
+        in_features: Size of the input.
+        out_features: Size of the output.
+        num_experts: X; 0 makes a plain layer.
+        bias: Whether there is a bias.
+        gain: Standard deviation of the output for unit-variance input.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        num_experts: int = 0,
+        bias: bool = True,
+        gain: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.num_experts = num_experts
+        shape = (out_features, in_features)
+        if num_experts:
+            self.weights = nn.Parameter(torch.empty(num_experts, *shape))
+            # Experts start independent with softmax near uniform: the sum has variance 1/X.
+            fill_normal(self.weights, in_features, gain * num_experts**0.5)
+        else:
+            self.weight = nn.Parameter(torch.empty(*shape))
+            fill_normal(self.weight, in_features, gain)
+        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
+
+    def merged(self, coefficients: torch.Tensor | None) -> torch.Tensor:
+        """Return one weight matrix per group, ``[G, out, in]`` (G = 1 without experts)."""
+        if coefficients is None:
+            return self.weight.unsqueeze(0)
+        summed = coefficients @ self.weights.flatten(1)
+        return summed.unflatten(1, self.weights.shape[1:])
+
+
+def grouped_linear(
+    rows: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor | None, runs: list[Run]
+) -> torch.Tensor:
+    """Apply each run's weights to its rows.
+
+    Args:
+        rows: ``[E, in]``.
+        weights: ``[G, out, in]``.
+        bias: ``[out]`` shared by all groups, or None.
+        runs: Cover all rows in order.
+
+    Returns:
+        ``[E, out]``.
+    """
+    if len(runs) == 1:
+        return functional.linear(rows, weights[runs[0].group], bias)
+    if not runs:
+        return functional.linear(rows, weights[0], bias)
+    pieces = rows.split([run.stop - run.start for run in runs])
+    return torch.cat(
+        [
+            functional.linear(piece, weights[run.group], bias)
+            for piece, run in zip(pieces, runs, strict=True)
+        ]
+    )
+
+
+def expert_router(in_features: int, num_experts: int) -> nn.Sequential:
+    """Return the network from a system's embedding to one logit per expert."""
+    hidden = 2 * num_experts
+    return nn.Sequential(
+        linear(in_features, hidden),
+        nn.SiLU(),
+        linear(hidden, hidden, gain=AFTER_SILU),
+        nn.SiLU(),
+        linear(hidden, num_experts, gain=AFTER_SILU),
+        nn.SiLU(),
+    )
+
+
+def expert_coefficients(logits: torch.Tensor) -> torch.Tensor:
+    """Return ``softmax(logits) + 0.005`` along the last axis (the sum is not renormalized)."""
+    return torch.softmax(logits, dim=-1) + _COEFFICIENT_FLOOR
+
+
+def group_systems(keys: torch.Tensor) -> tuple[list[int], list[int]]:
+    """Find systems with equal keys.
+
+    Args:
+        keys: ``[B, k]`` integers.
+
+    Returns:
+        The group of each system (numbered by first appearance), and the first system of each
+        group.
+    """
+    numbers: dict[tuple[int, ...], int] = {}
+    first: list[int] = []
+    groups = []
+    for system, key in enumerate(map(tuple, keys.tolist())):
+        if key not in numbers:
+            numbers[key] = len(first)
+            first.append(system)
+        groups.append(numbers[key])
+    return groups, first
+
+
+def runs_of(groups: list[int], counts: list[int]) -> list[Run]:
+    """Join neighboring systems of one group into runs of rows.
+
+    Args:
+        groups: Group of each system.
+        counts: Rows of each system.
+    """
+    runs: list[Run] = []
+    start = 0
+    for group, count in zip(groups, counts, strict=True):
+        if not count:
+            continue
+        if runs and runs[-1].group == group:
+            runs[-1] = Run(group, runs[-1].start, start + count)
+        else:
+            runs.append(Run(group, start, start + count))
+        start += count
+    return runs

@@ -1,0 +1,121 @@
+"""Sums of rotated, convolved messages over the edges into each atom."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from adatom.core.errors import unknown_name
+from adatom.nn.activations import GateActivation, SeparableS2Activation
+from adatom.nn.experts import Mixture
+from adatom.nn.geometry import EdgeGeometry
+from adatom.nn.initialization import AFTER_SILU
+from adatom.nn.layout import CoefficientLayout
+from adatom.nn.radial import RadialMLP
+from adatom.nn.segments import segment_sum
+from adatom.nn.so2 import SO2Convolution
+
+#: Fixed divisor of the edge-degree sum in the published models.
+_DEGREE_RESCALE = 5.0
+#: Makes the initial sum over a typical neighborhood (6 angstrom, a dense solid) of order one.
+_SUM_GAIN = 0.25
+
+
+class EdgeDegreeEmbedding(nn.Module):
+    """First features of each atom from distances and elements of its neighbors.
+
+    Args:
+        layout: Degrees and orders.
+        channels: C.
+        num_basis: K.
+        edge_channels: Ce.
+    """
+
+    def __init__(
+        self, layout: CoefficientLayout, channels: int, num_basis: int, edge_channels: int
+    ) -> None:
+        super().__init__()
+        self.rows = layout.lmax + 1
+        self.channels = channels
+        self.rad_func = RadialMLP(num_basis, edge_channels, self.rows * channels)
+
+    def forward(self, geometry: EdgeGeometry, num_atoms: int) -> torch.Tensor:
+        """Return ``[N, S, C]``."""
+        messages = self.rad_func(geometry.radial).unflatten(1, (self.rows, self.channels))
+        returns = geometry.returns[:, : self.rows].transpose(1, 2)
+        out = torch.bmm(returns, messages)
+        return segment_sum(out, geometry.target, num_atoms) / _DEGREE_RESCALE
+
+
+class Edgewise(nn.Module):
+    """Rotate both atoms of each edge, convolve, activate, convolve, rotate back and sum.
+
+    Args:
+        layout: Degrees and orders.
+        channels: C.
+        hidden_channels: H.
+        radial: ``(num_basis, edge_channels)``.
+        act_type: ``"gate"`` or ``"s2"``.
+        num_experts: X; 0 makes plain layers.
+        grid_resolution: Grid size of ``"s2"``, or None for the default.
+
+    Raises:
+        UnknownNameError: If ``act_type`` is not known.
+    """
+
+    def __init__(
+        self,
+        layout: CoefficientLayout,
+        channels: int,
+        hidden_channels: int,
+        *,
+        radial: tuple[int, int],
+        act_type: str = "gate",
+        num_experts: int = 0,
+        grid_resolution: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.act: GateActivation | SeparableS2Activation
+        if act_type == "gate":
+            self.act = GateActivation(layout.edge_degrees, hidden_channels)
+        elif act_type == "s2":
+            self.act = SeparableS2Activation(layout, hidden_channels, grid_resolution)
+        else:
+            raise unknown_name("act_type", act_type, ("gate", "s2"))
+        self.so2_conv_1 = SO2Convolution(
+            layout,
+            2 * channels,
+            hidden_channels,
+            extra=self.act.num_gates,
+            radial=radial,
+            num_experts=num_experts,
+        )
+        self.so2_conv_2 = SO2Convolution(
+            layout,
+            hidden_channels,
+            channels,
+            num_experts=num_experts,
+            gain=_SUM_GAIN * AFTER_SILU,
+        )
+
+    def forward(
+        self, features: torch.Tensor, geometry: EdgeGeometry, coefficients: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return the summed messages.
+
+        Args:
+            features: ``[N, S, C]``.
+            geometry: The edges of this layer.
+            coefficients: ``[G, X]`` expert coefficients, or None without experts.
+
+        Returns:
+            ``[N, S, C]``.
+        """
+        mixture = Mixture(coefficients, geometry.runs)
+        pairs = torch.cat([features[geometry.source], features[geometry.target]], dim=2)
+        rotated = torch.bmm(geometry.rotations, pairs)
+        hidden, gates = self.so2_conv_1(rotated, mixture, geometry.radial)
+        hidden = self.act(hidden, gates)
+        messages, _ = self.so2_conv_2(hidden, mixture)
+        messages = torch.bmm(geometry.returns.transpose(1, 2), messages)
+        return segment_sum(messages, geometry.target, features.shape[0])

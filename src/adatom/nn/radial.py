@@ -1,0 +1,116 @@
+"""Radial basis, cutoff envelope and the network that turns distances into edge weights."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from adatom.nn.initialization import AFTER_SILU, fill_normal, linear
+
+#: Width of each Gaussian in units of the spacing of the centers.
+_RELATIVE_WIDTH = 2.0
+#: Sum over k of g_k^2 for centers at spacing D and width 2 D: sqrt(pi) * 2.
+_BASIS_SQUARE = 3.545
+
+
+def gaussian_basis(distances: torch.Tensor, cutoff: float, size: int) -> torch.Tensor:
+    """Expand distances in Gaussians of centers ``linspace(0, cutoff, size)``, width two spacings.
+
+    Args:
+        distances: ``[E]`` in angstrom.
+        cutoff: Position of the last center, in angstrom.
+        size: Number of Gaussians K, at least 2.
+
+    Returns:
+        ``[E, K]`` values ``exp(-(d - mu_k)^2 / (2 w^2))``.
+    """
+    centers = _centers(cutoff, size, distances.dtype, distances.device)
+    width = _RELATIVE_WIDTH * cutoff / (size - 1)
+    scaled = (distances.unsqueeze(1) - centers) * (0.5**0.5 / width)
+    return torch.exp(-scaled.square())
+
+
+@lru_cache(maxsize=64)
+def _centers(cutoff: float, size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    return torch.linspace(0.0, cutoff, size, dtype=torch.float64).to(dtype=dtype, device=device)
+
+
+def polynomial_envelope(distances: torch.Tensor, cutoff: float, exponent: int = 5) -> torch.Tensor:
+    """Return a factor that is 1 at zero and vanishes with two derivatives at the cutoff.
+
+    ``1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2)`` with x = d / cutoff (Gasteiger,
+    Gross, Guennemann, ICLR 2020, eq. 8); exactly zero from the cutoff on.
+
+    Args:
+        distances: ``[E]`` in angstrom.
+        cutoff: In angstrom.
+        exponent: p.
+    """
+    p = exponent
+    x = (distances / cutoff).clamp(max=1.0)
+    inner = -(p + 1) * (p + 2) / 2 + x * (p * (p + 2) - x * (p * (p + 1) / 2))
+    value = 1 + x**p * inner
+    return torch.where(distances < cutoff, value, torch.zeros_like(value))
+
+
+class RadialInputs(NamedTuple):
+    """What the radial networks of one layer see of the edges.
+
+    Attributes:
+        basis: ``[E, K]`` expanded distances.
+        pairs: ``[E]`` int64; ``target_type * T + source_type`` with T element types in the batch.
+        source_features: ``[T, Ce]`` embedding of each element type as a source.
+        target_features: ``[T, Ce]`` embedding of each element type as a target.
+    """
+
+    basis: torch.Tensor
+    pairs: torch.Tensor
+    source_features: torch.Tensor
+    target_features: torch.Tensor
+
+
+class RadialMLP(nn.Module):
+    """Three linear layers on (basis, source element, target element) of each edge.
+
+    The first layer is applied to its three parts separately: the element parts are a table over
+    pairs of element types, so that no ``[E, K + 2 Ce]`` tensor is made.
+
+    Args:
+        num_basis: K.
+        edge_channels: Ce, width of the element embeddings and of the hidden layers.
+        out_features: Size of the output.
+    """
+
+    def __init__(self, num_basis: int, edge_channels: int, out_features: int) -> None:
+        super().__init__()
+        self.num_basis = num_basis
+        self.edge_channels = edge_channels
+        self.net = nn.Sequential(
+            linear(num_basis + 2 * edge_channels, edge_channels),
+            nn.LayerNorm(edge_channels),
+            nn.SiLU(),
+            linear(edge_channels, edge_channels, gain=AFTER_SILU),
+            nn.LayerNorm(edge_channels),
+            nn.SiLU(),
+            linear(edge_channels, out_features, gain=AFTER_SILU),
+        )
+        # Distance and elements start with equal weight, whatever their numbers of inputs.
+        first = self.net[0].weight
+        fill_normal(first[:, :num_basis], 2 * _BASIS_SQUARE)
+        fill_normal(first[:, num_basis:], 4 * edge_channels)
+
+    def forward(self, inputs: RadialInputs) -> torch.Tensor:
+        """Return ``[E, out_features]`` edge weights."""
+        first = self.net[0]
+        channels = self.edge_channels
+        basis, source, target = first.weight.split([self.num_basis, channels, channels], dim=1)
+        by_source = torch.addmm(first.bias, inputs.source_features, source.T)
+        by_target = inputs.target_features @ target.T
+        table = (by_target.unsqueeze(1) + by_source).flatten(0, 1)
+        hidden = torch.addmm(table.index_select(0, inputs.pairs), inputs.basis, basis.T)
+        for layer in list(self.net)[1:]:
+            hidden = layer(hidden)
+        return hidden
