@@ -24,8 +24,9 @@ find_python() {
             return
         fi
     done
-    stop "no Python of version 3.11 or newer was found on the PATH ($(python3 --version 2>&1 ||
-        echo 'no python3 at all')); install one, or name it: make test PYTHON=/path/to/python3"
+    stop "no Python of version 3.11 or newer was found on the PATH" \
+        "($(python3 --version 2>/dev/null || echo "there is no python3 that runs"));" \
+        "install one, or name it: make test PYTHON=/path/to/python3"
 }
 
 install() { # what it is, then the arguments of pip
