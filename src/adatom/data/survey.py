@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -95,18 +95,23 @@ class Survey:
         return tuple(self.sid[int(i)] for i in index)
 
 
-def survey(systems: Sequence[AtomicData]) -> Survey:
+def survey(systems: Sequence[AtomicData], *, advance: Callable[[], None] | None = None) -> Survey:
     """Read every structure once and keep one row of numbers for each.
 
     Args:
         systems: Single systems (not batches).
+        advance: Called after each structure, such as a progress bar's.
 
     Raises:
         DataError: If there is no structure, or an entry is a batch or has no atoms.
     """
     if len(systems) == 0:
         raise DataError("The dataset has no structures", expected="at least one")
-    rows = [_row(systems[i]) for i in range(len(systems))]
+    rows = []
+    for i in range(len(systems)):
+        rows.append(_row(systems[i]))
+        if advance is not None:
+            advance()
     columns: dict[str, object] = {}
     for item in fields(Survey):
         values = [row[item.name] for row in rows]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -33,10 +33,13 @@ class Context:
         cls,
         systems: Sequence[AtomicData],
         others: Mapping[str, Sequence[AtomicData]] | None = None,
+        *,
+        advance: Callable[[], None] | None = None,
     ) -> Context:
-        """Survey ``systems`` and ``others``."""
-        surveys = {name: survey(split) for name, split in (others or {}).items()}
-        return cls(systems, survey(systems), surveys)
+        """Survey ``systems`` and ``others``; ``advance`` is called after each structure."""
+        own = survey(systems, advance=advance)
+        surveys = {name: survey(split, advance=advance) for name, split in (others or {}).items()}
+        return cls(systems, own, surveys)
 
     @cached_property
     def residual_per_atom(self) -> np.ndarray:

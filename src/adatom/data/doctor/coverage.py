@@ -7,7 +7,7 @@ import numpy as np
 from adatom.data.doctor.context import Context
 from adatom.data.doctor.finding import Finding
 
-_LABELS = ("energy", "forces", "stress")
+_LABELS = ("energy", "forces", "stress", "relaxed_energy")
 _MANY = 10
 
 
@@ -33,7 +33,7 @@ def check_coverage(context: Context) -> list[Finding]:
             Finding(
                 "error",
                 "no-labels",
-                "No structure has an energy, forces or a stress.",
+                "No structure has an energy, forces, a stress or a relaxed energy.",
                 "Name the keys of the file with label_keys, such as energy: dft_energy.",
             )
         )

@@ -12,7 +12,7 @@ from adatom.data.doctor.finding import Finding
 from adatom.data.survey import Survey
 
 #: Largest difference of fingerprints (angstrom) of one and the same structure.
-SAME = 2e-5
+SAME = 2e-6
 
 #: Largest difference, times sqrt(atoms), of near-duplicates: about 0.02 angstrom per atom. Means
 #: over many distances differ less in larger systems, hence the root.
@@ -51,12 +51,13 @@ def check_duplicates(context: Context) -> list[Finding]:
         findings.append(_conflict(columns, found.conflict, columns))
     if len(found.same):
         rows = np.unique(found.same[:, 1])
+        agreement = _disagreement(columns, found.same, columns)
         findings.append(
             Finding(
                 "info" if len(rows) < 0.05 * len(columns) else "warning",
                 "duplicates",
                 f"{len(rows)} of {len(columns)} structures repeat an earlier one (up to "
-                "permutation, rotation and translation).",
+                f"permutation, rotation and translation){agreement}.",
                 "Remove the repetitions, or make sure that a split keeps them together "
                 "(adatom data split by group or composition).",
                 columns.sids(rows),
@@ -86,8 +87,9 @@ def check_leaks(context: Context) -> list[Finding]:
             findings.append(_conflict(context.survey, found.conflict, other))
         same = np.unique(found.same[:, 1])
         near = np.setdiff1d(np.unique(found.near[:, 1]), same)
+        agreement = _disagreement(context.survey, found.same, other)
         for rows, code, what in (
-            (same, "leak", "are also in the dataset (up to symmetry)"),
+            (same, "leak", f"are also in the dataset (up to symmetry){agreement}"),
             (near, "near-leak", "differ by less than about 0.02 angstrom per atom from one in it"),
         ):
             if len(rows):
@@ -180,6 +182,13 @@ def _merge_equal(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray
     rounded = np.round(points / SAME).astype(np.int64)
     _, leader, group = np.unique(rounded, axis=0, return_index=True, return_inverse=True)
     return points[leader], leader, group.reshape(-1)
+
+
+def _disagreement(one: Survey, pairs: np.ndarray, other: Survey) -> str:
+    """Say by how much the energies of equal structures differ: the noise of the labels."""
+    difference = np.abs(one.energy_per_atom[pairs[:, 0]] - other.energy_per_atom[pairs[:, 1]])
+    largest = float(np.max(np.nan_to_num(difference), initial=0.0))
+    return f"; their energies agree within {1e3 * largest:.2g} meV/atom" if largest > 1e-6 else ""
 
 
 def _conflict(one: Survey, pairs: np.ndarray, other: Survey) -> Finding:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from ase.data import chemical_symbols
+from ase.data import chemical_symbols, covalent_radii
 
 from adatom.data.doctor.context import Context
 from adatom.data.doctor.finding import Finding, Severity
@@ -24,20 +24,24 @@ def check_distances(context: Context) -> list[Finding]:
     columns = context.survey
     ratio = np.where(np.isnan(columns.min_ratio), np.inf, columns.min_ratio)
     findings = []
-    for severe, low, high in ((True, -1.0, IMPOSSIBLE_RATIO), (False, IMPOSSIBLE_RATIO, 0.6)):
+    for severe, low, high in (
+        (True, -1.0, IMPOSSIBLE_RATIO),
+        (False, IMPOSSIBLE_RATIO, SUSPICIOUS_RATIO),
+    ):
         rows = (ratio > low) & (ratio <= high)
         if not rows.any():
             continue
         worst = int(np.argmin(np.where(rows, ratio, np.inf)))
         pair = "-".join(chemical_symbols[z] for z in columns.min_pair[worst])
+        distance = columns.min_ratio[worst] * covalent_radii[columns.min_pair[worst]].sum()
         order = np.argsort(np.where(rows, ratio, np.inf))[: int(rows.sum())]
         findings.append(
             Finding(
                 "error" if severe else "warning",
                 "short-distances",
                 f"{int(rows.sum())} structures have atoms at less than {high:g} times the sum of "
-                f"their covalent radii; the worst is {pair}, shortest distance "
-                f"{columns.min_distance[worst]:.3f} angstrom.",
+                f"their covalent radii; the worst is {pair} at "
+                f"{distance:.3f} angstrom.",
                 "Check the length unit and the cell; leave out overlapping atoms."
                 if severe
                 else "Leave them out unless such compression is wanted.",
