@@ -12,7 +12,7 @@ OPEN = (torch.zeros(3, 3), torch.zeros(3, dtype=torch.bool))
 
 def test_rule_by_hand() -> None:
     # Squared distances from atom 0: 1, 4, 9, 9.0081, 9.07.
-    x = torch.tensor([0.0, 1.0, -2.0, 3.0, -9.0081**0.5, 9.07**0.5], dtype=torch.float64)
+    x = torch.tensor([0.0, 1.0, -2.0, 3.0, -(9.0081**0.5), 9.07**0.5], dtype=torch.float64)
     pos = torch.stack([x, torch.zeros(6), torch.zeros(6)], dim=1)
 
     def sources(limit: int | None) -> list[int]:

@@ -140,14 +140,14 @@ def test_nothing_to_find(backend: str, pbc: tuple[int, int, int]) -> None:
         assert edges.index.dtype == edges.offsets.dtype == edges.counts.dtype == torch.int64
 
 
-@pytest.mark.parametrize("backend", FAST)
+@pytest.mark.parametrize("backend", ["auto", "torch"])
 @pytest.mark.parametrize("pbc", [(0, 0, 0), (1, 1, 1), (1, 0, 0)])
 def test_huge_vacuum_costs_nothing(backend: str, pbc: tuple[int, int, int]) -> None:
     pos = torch.tensor([[0.0, 0, 0], [0, 0, 1.1], [5e6, 5e6, 5e6], [5e6, 5e6, 5e6 + 1]], dtype=F64)
     cell, flags = 1e7 * torch.eye(3, dtype=F64), torch.tensor(pbc, dtype=torch.bool)
     begin = time.perf_counter()
     edges = neighbor_list(pos, cell, flags, 6.0, backend=backend)
-    assert time.perf_counter() - begin < 5.0
+    assert time.perf_counter() - begin < 1.0
     assert [row[:2] for row in rows(edges)] == [(0, 1), (1, 0), (2, 3), (3, 2)]
 
 
@@ -213,7 +213,9 @@ def test_torch_backend_in_chunks(
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_is_the_cpu(generator: torch.Generator) -> None:
-    systems = random_systems(generator, [40, 0, 90], [9.0, 3.0, 5.0], [(1, 1, 1), (1, 0, 1)] * 1 + [(0, 0, 0)])
+    systems = random_systems(
+        generator, [40, 0, 90], [9.0, 3.0, 5.0], [(1, 1, 1), (1, 0, 1)] * 1 + [(0, 0, 0)]
+    )
     on_gpu = Systems(*(x.cuda() for x in systems))
     edges = find(on_gpu, CUTOFF, "auto")
     assert edges.index.is_cuda

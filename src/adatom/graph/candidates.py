@@ -1,4 +1,4 @@
-"""What a backend returns: pairs that may be edges."""
+"""Pairs that may be edges: what a backend returns, and the same in order."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch
 #: Backends search this much farther than the cutoff (angstrom), so that no edge is lost to the
 #: rounding of their own arithmetic; the exact rule is applied afterwards, once for all backends.
 SEARCH_MARGIN = 1e-6
+#: Sort keys stay below this, far from the end of int64.
+_LARGEST_KEY = 2**61
 
 
 class Candidates(NamedTuple):
@@ -23,3 +25,45 @@ class Candidates(NamedTuple):
     source: torch.Tensor
     target: torch.Tensor
     offsets: torch.Tensor
+
+
+class SortedCandidates(NamedTuple):
+    """Candidates sorted by target, then source, then offset (each axis in turn).
+
+    Attributes:
+        source: ``[P]`` int64; atom j.
+        target: ``[P]`` int64; atom i.
+        offsets: ``[P, 3]`` int64; image n.
+        images: ``[P]`` float64 each; the offsets by axis, or None where all of them are zero.
+    """
+
+    source: torch.Tensor
+    target: torch.Tensor
+    offsets: torch.Tensor
+    images: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None
+
+
+def sort_candidates(candidates: Candidates, num_atoms: int) -> SortedCandidates:
+    """Bring the pairs of a batch of ``num_atoms`` atoms into their one order."""
+    source, target, offsets = candidates
+    if len(source) == 0:
+        return SortedCandidates(source, target, offsets, None)
+    low, high = torch.aminmax(offsets, dim=0)
+    first, second, third = (high - low + 1).tolist()
+    key = target * num_atoms + source
+    if num_atoms**2 * first * second * third < _LARGEST_KEY:
+        if first * second * third > 1:
+            a, b, c = offsets.unbind(1)
+            key = ((key * first + a) * second + b) * third + c
+    else:  # atoms many cells apart: number the offsets that occur instead of all between
+        distinct, number = torch.unique(offsets, dim=0, return_inverse=True)
+        key = key * len(distinct) + number
+    order = torch.sort(key).indices
+    offsets = offsets.index_select(0, order)
+    images = None
+    if bool((low != 0).any() | (high != 0).any()):
+        a, b, c = offsets.unbind(1)
+        images = (a.to(torch.float64), b.to(torch.float64), c.to(torch.float64))
+    return SortedCandidates(
+        source.index_select(0, order), target.index_select(0, order), offsets, images
+    )

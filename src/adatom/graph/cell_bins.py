@@ -57,7 +57,7 @@ def bin_atoms(systems: PeriodicSystems, radius: float) -> CellBins:
     fractional = fractional - wraps
     shift = torch.bmm(wraps.unsqueeze(1), systems.cell[systems.batch]).squeeze(1)
 
-    low, extent = _ranges(systems, fractional)
+    low, extent = fractional_ranges(systems, fractional)
     # Distance between the two faces that bound the divided region along each direction.
     length = extent / torch.linalg.vector_norm(inverse, dim=1)
     divisions = torch.floor(length / (_WIDTH * radius)).clamp(1, _MOST_BINS)
@@ -95,10 +95,19 @@ def linear_index(place: torch.Tensor, divisions: torch.Tensor) -> torch.Tensor:
     return (x * divisions[..., 1] + y) * divisions[..., 2] + z
 
 
-def _ranges(
+def fractional_ranges(
     systems: PeriodicSystems, fractional: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return start and extent ``[B, 3]`` of the divided region in fractional coordinates."""
+    """Return start and extent of the region that is divided into bins.
+
+    Args:
+        systems: The batch.
+        fractional: ``[N, 3]`` fractional coordinates.
+
+    Returns:
+        ``[B, 3]`` each: 0 and 1 along periodic directions, and the range of the atoms along others
+        (1 where that is nothing).
+    """
     rows = systems.batch.unsqueeze(1).expand(-1, 3)
     start = torch.zeros_like(systems.cell[:, 0])
     low = start.scatter_reduce(0, rows, fractional, "amin", include_self=False)

@@ -8,7 +8,8 @@ import torch
 
 from adatom.core.errors import GraphError, did_you_mean
 from adatom.graph.ase_backend import ase_candidates
-from adatom.graph.candidates import Candidates
+from adatom.graph.auto_backend import auto_candidates
+from adatom.graph.candidates import Candidates, sort_candidates
 from adatom.graph.edges import Edges
 from adatom.graph.periodic_systems import PeriodicSystems
 from adatom.graph.select_edges import select_edges
@@ -17,6 +18,7 @@ from adatom.graph.vesin_backend import vesin_candidates
 
 #: By name. A backend may return too many pairs and any order, but never too few.
 BACKENDS: dict[str, Callable[[PeriodicSystems, float], Candidates]] = {
+    "auto": auto_candidates,
     "vesin": vesin_candidates,
     "torch": torch_candidates,
     "ase": ase_candidates,
@@ -49,8 +51,8 @@ def neighbor_list(
         max_neighbors: Keep about this many nearest sources per target (with all those degenerate
             with the last one, see :func:`adatom.graph.max_neighbors.nearest_mask`); None keeps
             all.
-        backend: ``"auto"``, ``"vesin"`` (CPU), ``"torch"`` (any device) or ``"ase"`` (slow, for
-            tests).
+        backend: ``"vesin"`` (CPU), ``"torch"`` (any device), ``"ase"`` (slow, for tests), or
+            ``"auto"``: vesin on the CPU unless there is much vacuum, torch otherwise.
 
     Returns:
         The edges on the device of ``pos``, sorted by target, then source, then offset, and
@@ -59,27 +61,23 @@ def neighbor_list(
     Raises:
         GraphError: If the input cannot have a neighbor list (zero cell with pbc, NaN, ...).
     """
-    search = choose_backend(backend, pos.device)
+    search = find_backend(backend)
     systems = PeriodicSystems.checked(pos, cell, pbc, natoms)
     check_limits(cutoff, max_neighbors)
-    return select_edges(systems, search(systems, cutoff), cutoff, max_neighbors)
+    candidates = sort_candidates(search(systems, cutoff), systems.num_atoms)
+    return select_edges(systems, candidates, cutoff, max_neighbors)
 
 
-def choose_backend(
-    name: str, device: torch.device
-) -> Callable[[PeriodicSystems, float], Candidates]:
-    """Return the search function called ``name``; ``"auto"`` is vesin on CPU, torch elsewhere.
+def find_backend(name: str) -> Callable[[PeriodicSystems, float], Candidates]:
+    """Return the search function called ``name``.
 
     Raises:
         GraphError: If there is no such backend.
     """
-    if name == "auto":
-        name = "vesin" if device.type == "cpu" else "torch"
     if name not in BACKENDS:
-        choices = ["auto", *BACKENDS]
         raise GraphError(
-            f"Unknown neighbor-list backend {name!r}{did_you_mean(name, choices)}",
-            expected=f"one of: {', '.join(choices)}",
+            f"Unknown neighbor-list backend {name!r}{did_you_mean(name, BACKENDS)}",
+            expected=f"one of: {', '.join(BACKENDS)}",
         )
     return BACKENDS[name]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -51,23 +52,30 @@ class PeriodicSystems:
             GraphError: If a shape is wrong, a value is not finite, or a periodic direction has
                 no lattice vector of its own.
         """
-        pos = pos.detach().to(torch.float64)
+        pos = _checked_positions(pos)
         cell = cell.detach().to(pos)
         cell = cell.unsqueeze(0) if cell.dim() == 2 else cell
         pbc = pbc.to(pos.device, torch.bool)
         pbc = pbc.unsqueeze(0) if pbc.dim() == 1 else pbc
         if natoms is None:
-            natoms = torch.tensor([pos.shape[0]], device=pos.device)
+            natoms = torch.tensor([len(pos)], device=pos.device)
         natoms = natoms.to(pos.device, torch.int64)
-        _check_shapes(pos, cell, pbc, natoms)
-        completed = _complete(cell, pbc)
-        _check_values(pos, cell, completed, pbc, natoms)
-        if len(natoms) == 1:
+        _check_shapes(cell, pbc, natoms)
+        if len(natoms) == 1 and int(natoms) == len(pos):
             batch = torch.zeros(len(pos), dtype=torch.int64, device=pos.device)
         else:
-            systems = torch.arange(len(natoms), device=pos.device)
-            batch = torch.repeat_interleave(systems, natoms, output_size=len(pos))
-        return cls(pos, completed, pbc, natoms, batch)
+            batch = _batch(natoms, len(pos))
+        return cls(pos, _checked_cell(cell, pbc), pbc, natoms, batch)
+
+    def moved_to(self, pos: torch.Tensor) -> PeriodicSystems:
+        """Return the same systems with other positions ``[N, 3]`` (angstrom), which are checked.
+
+        Raises:
+            GraphError: If a position is not finite.
+        """
+        return PeriodicSystems(
+            _checked_positions(pos), self.cell, self.pbc, self.natoms, self.batch
+        )
 
     @property
     def num_atoms(self) -> int:
@@ -80,7 +88,7 @@ class PeriodicSystems:
         return int(self.natoms.shape[0])
 
     def copy(self) -> PeriodicSystems:
-        """Return a copy that does not share memory with tensors of the caller."""
+        """Return a copy that shares no memory with tensors of the caller."""
         return PeriodicSystems(
             self.pos.clone(), self.cell.clone(), self.pbc.clone(), self.natoms.clone(), self.batch
         )
@@ -89,40 +97,25 @@ class PeriodicSystems:
         """Tell whether sizes, periodicity and device agree, whatever positions and cells are."""
         return (
             self.pos.device == other.pos.device
-            and torch.equal(self.natoms, other.natoms)
-            and torch.equal(self.pbc, other.pbc)
+            and (self.natoms is other.natoms or torch.equal(self.natoms, other.natoms))
+            and (self.pbc is other.pbc or torch.equal(self.pbc, other.pbc))
         )
 
 
-def _complete(cell: torch.Tensor, pbc: torch.Tensor) -> torch.Tensor:
-    """Replace rows without periodicity by unit vectors orthogonal to all other rows."""
-    if bool(pbc.all()):
-        return cell
-    rows = torch.where(pbc.unsqueeze(-1), cell, 0.0)
-    axes = torch.eye(3, dtype=cell.dtype, device=cell.device)
-    if not bool(pbc.any()):
-        return axes.expand_as(cell)
-    for k in range(3):
-        first, second = rows[:, (k + 1) % 3], rows[:, (k + 2) % 3]
-        normal = torch.linalg.cross(first, second)
-        # At least one of the two rows may still be missing (zero); any direction orthogonal to
-        # the other one serves, best made from the axis it is least aligned with.
-        lone = first + second
-        least = axes[lone.abs().argmin(dim=-1)]
-        alone = (first == 0).all(-1) | (second == 0).all(-1)
-        some = (lone != 0).any(-1)
-        spare = torch.where(some.unsqueeze(-1), torch.linalg.cross(lone, least), axes[k])
-        row = torch.where(alone.unsqueeze(-1), spare, normal)
-        row = row / torch.linalg.vector_norm(row, dim=-1, keepdim=True)
-        rows[:, k] = torch.where(pbc[:, k, None], rows[:, k], row)
-    return rows
-
-
-def _check_shapes(
-    pos: torch.Tensor, cell: torch.Tensor, pbc: torch.Tensor, natoms: torch.Tensor
-) -> None:
+def _checked_positions(pos: torch.Tensor) -> torch.Tensor:
     if pos.dim() != 2 or pos.shape[1] != 3:
         raise GraphError(f"Positions have the shape {list(pos.shape)}", expected="[atoms, 3]")
+    pos = pos.detach().to(torch.float64)
+    if not math.isfinite(float(pos.sum())):
+        atom = int(torch.nonzero(~torch.isfinite(pos).all(1))[0])
+        raise GraphError(
+            f"The position of atom {atom} is {pos[atom].tolist()}",
+            expected="finite numbers in angstrom",
+        )
+    return pos
+
+
+def _check_shapes(cell: torch.Tensor, pbc: torch.Tensor, natoms: torch.Tensor) -> None:
     if natoms.dim() != 1:
         raise GraphError(f"natoms has the shape {list(natoms.shape)}", expected="[systems]")
     systems = len(natoms)
@@ -140,42 +133,53 @@ def _check_shapes(
         )
 
 
-def _check_values(
-    pos: torch.Tensor,
-    cell: torch.Tensor,
-    completed: torch.Tensor,
-    pbc: torch.Tensor,
-    natoms: torch.Tensor,
-) -> None:
-    flat = _is_flat(completed)
-    wrong = ~torch.isfinite(pos).all() | flat.any() | (natoms < 0).any()
-    if not bool(wrong | (natoms.sum() != len(pos))):
-        return
-    if bool((natoms < 0).any()) or int(natoms.sum()) != len(pos):
+def _batch(natoms: torch.Tensor, num_atoms: int) -> torch.Tensor:
+    """Return the system of each atom."""
+    if bool((natoms < 0).any()) or int(natoms.sum()) != num_atoms:
         raise GraphError(
-            f"natoms sums to {int(natoms.sum())}", expected=f"the number of positions, {len(pos)}"
+            f"natoms sums to {int(natoms.sum())}", expected=f"the number of positions, {num_atoms}"
         )
-    bad_atoms = torch.nonzero(~torch.isfinite(pos).all(-1)).flatten().tolist()
-    if bad_atoms:
-        raise GraphError(
-            f"The position of atom {bad_atoms[0]} is {pos[bad_atoms[0]].tolist()}",
-            expected="finite numbers in angstrom",
-        )
-    b = int(torch.nonzero(flat)[0])
-    raise _cell_error(b, cell[b], pbc[b])
+    systems = torch.arange(len(natoms), device=natoms.device)
+    return torch.repeat_interleave(systems, natoms, output_size=num_atoms)
 
 
-def _is_flat(cell: torch.Tensor) -> torch.Tensor:
-    """Return ``[B]`` True where a (completed) cell spans no volume or is not finite."""
-    volume = torch.linalg.vecdot(cell[:, 0], torch.linalg.cross(cell[:, 1], cell[:, 2])).abs()
-    box = torch.linalg.vector_norm(cell, dim=-1).prod(-1)
-    return ~(volume > _FLAT * box)
+def _checked_cell(cell: torch.Tensor, pbc: torch.Tensor) -> torch.Tensor:
+    """Complete the cells and refuse those that span no volume."""
+    if not bool(pbc.any()):
+        return torch.eye(3, dtype=cell.dtype, device=cell.device).expand_as(cell)
+    full = cell if bool(pbc.all()) else _complete(cell, pbc)
+    lengths = torch.linalg.vector_norm(full, dim=2).prod(1)
+    flat = ~(torch.linalg.det(full).abs() > _FLAT * lengths)
+    if bool(flat.any()):
+        system = int(torch.nonzero(flat)[0])
+        raise _cell_error(system, cell[system], pbc[system])
+    return full
+
+
+def _complete(cell: torch.Tensor, pbc: torch.Tensor) -> torch.Tensor:
+    """Replace rows without periodicity by unit vectors orthogonal to all other rows."""
+    rows = torch.where(pbc.unsqueeze(2), cell, 0.0)
+    axes = torch.eye(3, dtype=cell.dtype, device=cell.device)
+    for k in range(3):
+        first, second = rows[:, (k + 1) % 3], rows[:, (k + 2) % 3]
+        # Where one of the two is still missing (zero), any direction orthogonal to the other one
+        # serves, best made from the axis it is least aligned with.
+        lone = first + second
+        spare = torch.linalg.cross(lone, axes[lone.abs().argmin(1)])
+        spare = torch.where((lone != 0).any(1, keepdim=True), spare, axes[k])
+        missing = (first == 0).all(1, keepdim=True) | (second == 0).all(1, keepdim=True)
+        row = torch.where(missing, spare, torch.linalg.cross(first, second))
+        row = row / torch.linalg.vector_norm(row, dim=1, keepdim=True)
+        rows[:, k] = torch.where(pbc[:, k : k + 1], rows[:, k], row)
+    return rows
 
 
 def _cell_error(system: int, cell: torch.Tensor, pbc: torch.Tensor) -> GraphError:
     where = f"System {system} is periodic along {_names(pbc)}"
     if not bool(torch.isfinite(cell).all()):
-        return GraphError(f"The cell of system {system} is {cell.tolist()}", expected="numbers")
+        return GraphError(
+            f"The cell of system {system} is {cell.tolist()}", expected="finite numbers in angstrom"
+        )
     zero = pbc & (cell == 0).all(-1)
     if bool(zero.any()):
         return GraphError(

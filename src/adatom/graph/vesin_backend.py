@@ -35,10 +35,8 @@ def vesin_candidates(systems: PeriodicSystems, cutoff: float) -> Candidates:
                 f"vesin cannot search system {b}: {error}", fix='Use backend="torch".'
             ) from error
         # The arrays belong to `search`, which reuses them: copy before the next system.
-        parts.append((pairs.astype(np.int64) + start, shifts.astype(np.int64)))
+        first, second = pairs.view(np.int64).T + start
+        parts.append((second, first, shifts.astype(np.int64)))
         start += count
-    pairs, offsets = (
-        torch.from_numpy(x[0] if len(x) == 1 else np.concatenate(x)).to(systems.pos.device)
-        for x in zip(*parts, strict=True)
-    )
-    return Candidates(source=pairs[:, 1], target=pairs[:, 0], offsets=offsets)
+    columns = (x[0] if len(x) == 1 else np.concatenate(x) for x in zip(*parts, strict=True))
+    return Candidates(*(torch.from_numpy(x).to(systems.pos.device) for x in columns))
