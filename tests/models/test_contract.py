@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -11,9 +12,42 @@ from adatom.core.errors import UnknownNameError
 from adatom.data.atomic_data import AtomicData
 from adatom.models.base import Backbone, Neighborhood, NodeFeatures
 from adatom.models.contract import CHECKS, ContractError, Subject, run_contract
+from adatom.models.energy_head import EnergyHead
+from adatom.models.escn_md import eSCNMDBackbone
 from toy_backbone import ToyBackbone, ToyHead
 
-SUBJECTS = {"toy": Subject(lambda: (ToyBackbone(), ToyHead()), charges=(0, 1))}
+DATASETS = ["omat", "omol"]
+
+
+def escn_md(**changes: Any) -> Subject:
+    """Build a small eSCN-MD subject; ``changes`` go to the backbone."""
+    arguments: dict[str, Any] = {
+        "sphere_channels": 8,
+        "hidden_channels": 8,
+        "edge_channels": 8,
+        "num_distance_basis": 8,
+        "cutoff": 4.5,
+        "dataset_list": DATASETS,
+        **changes,
+    }
+    return Subject(
+        lambda: (eSCNMDBackbone(**arguments), EnergyHead(8, 8)),
+        datasets=tuple(DATASETS),
+        charges=(0, 1, -2),
+        spins=(0, 1, 3),
+    )
+
+
+SUBJECTS = {
+    "toy": Subject(lambda: (ToyBackbone(), ToyHead()), charges=(0, 1)),
+    **{
+        f"escn_md-l{lmax}m{mmax}-{experts}experts": escn_md(
+            lmax=lmax, mmax=mmax, num_experts=experts
+        )
+        for lmax, mmax in ((2, 2), (3, 1), (4, 2))
+        for experts in (0, 4)
+    },
+}
 
 
 @pytest.mark.parametrize("check", CHECKS)

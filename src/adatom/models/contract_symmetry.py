@@ -196,7 +196,7 @@ def _require_turned(model: Model, system: AtomicData, turn: torch.Tensor, tolera
 
 
 def _require_turned_features(before: torch.Tensor, after: torch.Tensor, turn: torch.Tensor) -> None:
-    """Check l = 1 in component order y, z, x, and inner products for every l.
+    """Check l = 1 in component order x, y, z (as e3nn), and inner products for every l.
 
     Equal inner products between all atoms and channels mean that one orthogonal matrix per l
     relates the two, whatever the convention of the components.
@@ -216,13 +216,10 @@ def _require_turned_features(before: torch.Tensor, after: torch.Tensor, turn: to
         what = f"Inner products of the l = {degree} features of a turned structure"
         require_close(what, grams[1], grams[0], 1e-7)
     if lmax >= 1 and torch.linalg.det(turn) > 0:
-        to_xyz = torch.tensor([2, 0, 1])
-        vectors = before[:, 1:4][:, to_xyz].double()
-        turned = torch.einsum("nac,ab->nbc", vectors, turn)
         require_close(
-            "l = 1 features (order y, z, x) of a rotated structure",
-            after[:, 1:4][:, to_xyz].double(),
-            turned,
+            "l = 1 features (order x, y, z) of a rotated structure",
+            after[:, 1:4].double(),
+            torch.einsum("nac,ab->nbc", before[:, 1:4].double(), turn),
             1e-7,
         )
 
