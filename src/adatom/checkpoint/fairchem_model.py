@@ -20,6 +20,8 @@ _BACKBONES = {
     "escnmd_backbone": False,
 }
 
+_DIVIDES_BY_N_PLUS_1 = "UMA-S-1.2"
+
 #: Constructor arguments that both sides share, with the default that an absent one has there.
 _SHARED: dict[str, Any] = {
     "max_num_elements": 100,
@@ -35,6 +37,7 @@ _SHARED: dict[str, Any] = {
     "norm_type": "rms_norm_sh",
     "act_type": "gate",
     "ff_type": "grid",
+    "grid_resolution": None,
     "chg_spin_emb_type": "pos_emb",
     "use_dataset_embedding": True,
     "charge_balanced_channels": None,
@@ -45,9 +48,8 @@ _SHARED: dict[str, Any] = {
 _REQUIRED: dict[str, Any] = {
     "distance_function": "gaussian",
     "use_global_embedding": False,
-    "grid_resolution": None,
-    "resolution": None,
     "moe_type": "so2",
+    "moe_expert_coefficient_norm": "softmax",
 }
 
 #: Settings of training, speed or bookkeeping; energies and forces do not depend on them.
@@ -73,13 +75,11 @@ _NO_EFFECT = {
     "use_pbc_single",
     "use_quaternion_wigner",
 }
-_EXPERT_KEYS = {
+#: Read by name below.
+_SPECIAL = {
+    "model",
     "num_experts",
     "use_composition_embedding",
-    "moe_expert_coefficient_norm",
-}
-_OTHER_KEYS = {
-    "model",
     "direct_forces",
     "dataset_list",
     "dataset_mapping",
@@ -145,10 +145,8 @@ def translate_backbone(config: Mapping[str, Any], source: str) -> dict[str, Any]
     if _BACKBONES[name]:
         arguments["num_experts"] = backbone.get("num_experts", 8)
         arguments["use_composition_embedding"] = backbone.get("use_composition_embedding", False)
-        arguments["expert_coefficient_norm"] = backbone.get(
-            "moe_expert_coefficient_norm", "softmax"
-        )
-        arguments["model_id"] = model_id(config, source)
+        # This one release divides the sum over n atoms by n + 1 in its router.
+        arguments["composition_mean_counts_zero"] = model_id(config, source) == _DIVIDES_BY_N_PLUS_1
     return arguments
 
 
@@ -202,7 +200,7 @@ def dataset_mapping(settings: Mapping[str, Any]) -> dict[str, str] | None:
 
 
 def _check_settings(backbone: Mapping[str, Any], source: str) -> None:
-    known = {*_SHARED, *_REQUIRED, *_NO_EFFECT, *_EXPERT_KEYS, *_OTHER_KEYS}
+    known = {*_SHARED, *_REQUIRED, *_NO_EFFECT, *_SPECIAL}
     for key, value in backbone.items():
         if key not in known:
             raise _refused(

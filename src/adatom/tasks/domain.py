@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,9 +44,28 @@ class Domain:
             if known and value not in known:
                 raise OutOfDomainError(
                     f"Structure {sid!r} has {kind} {value}, which this potential never saw",
-                    expected=f"{kind} among {', '.join(map(str, known))}",
+                    expected=f"{kind} among {as_ranges(known)}",
                     fix=f"Set atoms.info['{kind}'] or use a potential trained for it.",
                 )
+
+
+def as_ranges(values: Sequence[int], name: Callable[[int], str] = str) -> str:
+    """Return ascending integers as text, runs of three or more shortened: ``"0, 2 to 5"``.
+
+    Args:
+        values: Ascending.
+        name: How one value is written, such as an element's symbol.
+    """
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    return ", ".join(
+        f"{name(run[0])} to {name(run[-1])}" if len(run) > 2 else ", ".join(map(name, run))
+        for run in runs
+    )
 
 
 def _symbols(numbers: tuple[int, ...] | list[int]) -> str:
