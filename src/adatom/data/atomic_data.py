@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -179,7 +180,7 @@ def collate(systems: Sequence[AtomicData]) -> AtomicData:
 
 
 def _starts(sizes: list[int]) -> list[int]:
-    return [sum(sizes[:i]) for i in range(len(sizes))]
+    return list(accumulate(sizes, initial=0))[:-1]
 
 
 def _join_edges(systems: Sequence[AtomicData], starts: list[int]) -> Edges | None:

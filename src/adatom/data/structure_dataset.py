@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
@@ -39,16 +39,22 @@ class StructureDataset(Sequence[AtomicData]):
     def __init__(self, frames: Sequence[tuple[FrameReader, int]], reading: Reading) -> None:
         if not frames:
             raise DataError("The selection holds no structure", fix="Correct the index.")
-        self._frames = list(frames)
         self._readings = _readings(frames, reading)
         self.paths = tuple(dict.fromkeys(reader.path for reader, _ in frames))
         self.dataset = reading.dataset
-        self._info: dict[int, dict[str, Any]] = {}
         self._units: dict[Path, dict[str, str]] = {}
-        self.label_keys = self._find_label_keys(reading)
-        self._systems = [
-            None if reader.lazy else self._load(i) for i, (reader, _) in enumerate(self._frames)
-        ]
+        self.label_keys = self._find_label_keys(frames, reading)
+        self._infos: dict[int, dict[str, Any]] = {}
+        # Rows of databases; readers of other files are let go with the text they hold.
+        self._rows = {i: frame for i, frame in enumerate(frames) if frame[0].lazy}
+        self._systems: list[AtomicData | None] = []
+        for i, (reader, row) in enumerate(frames):
+            system = None
+            if not reader.lazy:
+                atoms = reader.atoms(row)
+                system = self._convert(atoms, reader, row)
+                self._infos[i] = dict(atoms.info)
+            self._systems.append(system)
 
     @property
     def path(self) -> str:
@@ -57,7 +63,7 @@ class StructureDataset(Sequence[AtomicData]):
 
     def __len__(self) -> int:
         """Return the number of structures."""
-        return len(self._frames)
+        return len(self._systems)
 
     @overload
     def __getitem__(self, index: int) -> AtomicData: ...
@@ -73,17 +79,17 @@ class StructureDataset(Sequence[AtomicData]):
             return [self[i] for i in range(*index.indices(len(self)))]
         i = range(len(self))[index]
         system = self._systems[i]
-        return self._load(i) if system is None else system
+        if system is not None:
+            return system
+        reader, row = self._rows[i]
+        return self._convert(reader.atoms(row), reader, row)
 
     def info(self, index: int) -> dict[str, Any]:
-        """Return what the file says about a structure besides its labels' arrays.
-
-        Such as ``config_type`` or ``group``: the ``atoms.info`` of the structure.
-        """
+        """Return the ``atoms.info`` of a structure, such as its ``config_type`` or ``group``."""
         i = range(len(self))[index]
-        if self._systems[i] is not None:
-            return dict(self._info[i])
-        reader, row = self._frames[i]
+        if i in self._infos:
+            return dict(self._infos[i])
+        reader, row = self._rows[i]
         return dict(reader.atoms(row).info)
 
     def elements(self) -> list[str]:
@@ -110,16 +116,12 @@ class StructureDataset(Sequence[AtomicData]):
             "label_keys": dict(self.label_keys),
         }
 
-    def _load(self, i: int) -> AtomicData:
-        reader, row = self._frames[i]
+    def _convert(self, atoms: Atoms, reader: FrameReader, row: int) -> AtomicData:
         reading = self._readings[reader.path]
-        atoms = reader.atoms(row)
         sid = structure_id(atoms, reading.key_map, reader.name(row))
         self._check_same_units(reader.path, atoms, sid)
         system = convert(atoms, reading, sid)
         validate(system)
-        if not reader.lazy:
-            self._info[i] = dict(atoms.info)
         return system
 
     def _check_same_units(self, path: Path, atoms: Atoms, sid: str) -> None:
@@ -132,26 +134,25 @@ class StructureDataset(Sequence[AtomicData]):
                 fix="Convert the file to one set of units, or split it.",
             )
 
-    def _find_label_keys(self, reading: Reading) -> dict[str, str]:
+    def _find_label_keys(
+        self, frames: Sequence[tuple[FrameReader, int]], reading: Reading
+    ) -> dict[str, str]:
         """Find which keys hold labels; a label named by the user must be somewhere."""
+        named = reading.label_keys
+        if named is None or any(reader.lazy for reader, _ in frames):
+            frames = frames[:_PROBE]
         found: dict[str, str] = {}
         keys: dict[str, None] = {}
-        wanted: Mapping[str, str] = {}
-        for reader, row in self._probed(reading):
-            wanted = self._readings[reader.path].label_keys or {}
+        for reader, row in frames:
             there = entries(reader.atoms(row))
             keys.update(dict.fromkeys(entry.key for entry in there))
             found = label_sources(there, self._readings[reader.path].label_keys) | found
-            if wanted and set(wanted) <= set(found):
+            if named is not None and set(named) <= set(found):
                 break
-        lost = sorted(set(wanted) - set(found))
+        lost = sorted(set(named or ()) - set(found))
         if lost:
-            raise missing_label(lost[0], keys, wanted, f"{self.path!r}")
+            raise missing_label(lost[0], keys, named, f"{self.path!r}")
         return found
-
-    def _probed(self, reading: Reading) -> list[tuple[FrameReader, int]]:
-        searched = reading.label_keys is not None and not any(r.lazy for r, _ in self._frames)
-        return self._frames if searched else self._frames[:_PROBE]
 
 
 def _readings(frames: Sequence[tuple[FrameReader, int]], reading: Reading) -> dict[Path, Reading]:

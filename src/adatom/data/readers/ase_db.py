@@ -6,9 +6,10 @@ import sqlite3
 import tempfile
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from ase import Atoms
-from ase.db.core import Database, connect
+from ase.db.core import connect
 
 from adatom.core.errors import DataError
 from adatom.data.readers.base import FrameReader, read_bytes, split_suffix
@@ -84,6 +85,6 @@ class AseDbReader(FrameReader):
             ) from error
 
 
-def _database(file: Path) -> Database:
+def _database(file: Path) -> Any:
     # Opened per use: SQLite connections must not cross a fork or a thread.
     return connect(str(file), type="db", use_lock_file=False)

@@ -148,7 +148,7 @@ def _row_ids(transaction: lmdb.Transaction, path: Path) -> list[int]:
     return [row for row in range(1, int(end)) if row not in deleted]
 
 
-def _unpack(packed: bytes, what: str, path: Path) -> Any:
+def _unpack(packed: bytes | memoryview, what: str, path: Path) -> Any:
     try:
         return decode(zlib.decompress(packed).decode("utf-8"))
     except (zlib.error, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:

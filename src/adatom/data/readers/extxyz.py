@@ -20,6 +20,7 @@ class ExtxyzReader(FrameReader):
     """Frames of one file, found once and parsed when asked for.
 
     The file is held in memory as text: seeking in a compressed file makes reading quadratic.
+    A half-written last frame is an error when it is asked for; those before it can be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -46,6 +47,9 @@ class ExtxyzReader(FrameReader):
         """
         start = self._starts[i]
         end = start + 2 + int(self._lines[start])
+        if end > len(self._lines):
+            there = max(len(self._lines) - start - 2, 0)
+            self._raise_cut(f"has {there} of its {self._lines[start].strip()} atoms")
         while end < len(self._lines) and self._lines[end].lstrip().startswith("VEC"):
             end += 1
         lines = self._lines[start:end]
@@ -78,8 +82,6 @@ class ExtxyzReader(FrameReader):
                     fix="Check the number of atoms of the frame before it.",
                 )
             line += 2 + int(first)
-        if line > total:
-            self._raise_cut(f"has {max(total - self._starts[-1] - 2, 0)} of its {first} atoms")
         return self._starts
 
     def _check_columns(self, lines: list[str], i: int) -> None:

@@ -58,7 +58,7 @@ class NpzReader(FrameReader):
         """
         self.path = path
         arrays = _load(path)
-        pos, numbers = self._array("pos", arrays, key_map), None
+        pos = self._array("pos", arrays, key_map)
         numbers = self._array("atomic_numbers", arrays, key_map)
         if pos is None or numbers is None:
             missing = "pos" if pos is None else "atomic_numbers"
@@ -68,21 +68,9 @@ class NpzReader(FrameReader):
                 fix=f"Name it: key_map.{missing}=NAME.",
             )
         self._pos = pos[None] if pos.ndim == 2 else pos
-        self._numbers = (
-            np.broadcast_to(numbers, self._pos.shape[:2]) if numbers.ndim == 1 else numbers
-        )
-        if (
-            self._pos.ndim != 3
-            or self._pos.shape[2] != 3
-            or self._numbers.shape != self._pos.shape[:2]
-        ):
-            raise DataError(
-                f"{str(path)!r} has positions of shape {pos.shape} and atomic numbers of shape "
-                f"{numbers.shape}",
-                expected="shapes [F, N, 3] and [F, N] or [N]",
-            )
-        if self._numbers.dtype.kind not in "iuf" or (self._numbers % 1 != 0).any():
-            raise DataError(f"{str(path)!r} has atomic numbers of type {numbers.dtype}")
+        same_atoms = numbers.ndim == 1 and numbers.shape == self._pos.shape[1:2]
+        self._numbers = np.broadcast_to(numbers, self._pos.shape[:2]) if same_atoms else numbers
+        self._check_shapes()
         self._cell = self._per_frame("cell", self._array("cell", arrays, key_map), (3, 3))
         self._pbc = self._per_frame("pbc", self._array("pbc", arrays, key_map), (3,))
         self.declared = _declared(arrays)
@@ -116,6 +104,20 @@ class NpzReader(FrameReader):
                 atoms.info[key] = value[i]
         return atoms
 
+    def _check_shapes(self) -> None:
+        shape = self._pos.shape
+        if len(shape) != 3 or shape[2] != 3 or self._numbers.shape != shape[:2]:
+            raise DataError(
+                f"{str(self.path)!r} has positions of shape {shape} and atomic numbers of shape "
+                f"{self._numbers.shape}",
+                expected="shapes [F, N, 3] and [F, N] or [N]",
+            )
+        if self._numbers.dtype.kind not in "iuf" or (self._numbers % 1 != 0).any():
+            raise DataError(
+                f"{str(self.path)!r} has atomic numbers that are not whole numbers",
+                fix="Name the right array: key_map.atomic_numbers=NAME.",
+            )
+
     def _key(
         self, name: str, arrays: Mapping[str, Array], key_map: Mapping[str, str]
     ) -> str | None:
@@ -130,7 +132,7 @@ class NpzReader(FrameReader):
         candidates = [key for key in arrays if key.lower() in USUAL_ARRAYS[name]]
         if len(candidates) > 1:
             raise DataError(
-                f"{str(self.path)!r} has several arrays that may be {name}: {', '.join(candidates)}",
+                f"{str(self.path)!r} has several arrays for {name}: {', '.join(candidates)}",
                 fix=f"Choose one: key_map.{name}={candidates[0]}.",
             )
         return candidates[0] if candidates else None
