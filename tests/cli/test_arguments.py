@@ -171,6 +171,40 @@ def test_list_may_come_from_a_config_file(tmp_path):
     assert run_functions(FUNCTIONS, line, "adatom data") == (["a", "b"], False)
 
 
+class Model:
+    """A model.
+
+    Args:
+        channels: How wide.
+    """
+
+    def __init__(self, channels: int = 3) -> None:
+        self.channels = channels
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("chanels: 4", "In 'model': Unknown key 'chanels'; did you mean 'channels'?"),
+        ("channels: four", "In 'model': channels is 'four'. Expected a whole number."),
+    ],
+)
+def test_mistake_inside_a_class_of_the_config_file(tmp_path, text, message):
+    def fit(*, model: Model | None = None) -> None:
+        """Fit.
+
+        Args:
+            model: The model.
+        """
+
+    file = tmp_path / "run.yaml"
+    path = f"{Model.__module__}.Model"
+    file.write_text(f"model:\n  class_path: {path}\n  init_args:\n    {text}\n")
+    with pytest.raises(ConfigError) as caught:
+        run_function(fit, ["--config", str(file)], "adatom fit")
+    assert str(caught.value).startswith(message)
+
+
 def test_help_comes_from_the_docstring(capsys):
     with pytest.raises(SystemExit) as stop:
         run("--help")

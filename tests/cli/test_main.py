@@ -65,6 +65,16 @@ def test_every_verb_has_its_file(name):
     assert not text.endswith(".")
 
 
+@pytest.mark.parametrize("name", sorted(set(cli.VERBS) - {"s2ef"}))
+def test_help_of_a_verb_does_not_load_torch(name):
+    done = python(
+        "import sys; from adatom.cli.main import main\n"
+        f"code = main(['{name}', '--help']); sys.exit(code or 'torch' in sys.modules)"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: adatom")
+
+
 @pytest.mark.parametrize("name", sorted(set(adatom.__all__) - {"__version__"}))
 def test_public_name_can_be_imported(name):
     assert getattr(adatom, name).__name__ == name

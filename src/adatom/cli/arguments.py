@@ -7,6 +7,8 @@ one sentence with the nearest valid name (:class:`~adatom.core.errors.ConfigErro
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import sys
 import types
 import typing
@@ -93,7 +95,7 @@ def run_function(function: Callable[..., Any], arguments: Sequence[str], prog: s
     Raises:
         ConfigError: On an unknown option, a wrong type, a missing argument, a broken YAML file.
     """
-    return auto_cli(function, args=list(arguments), prog=prog, parser_class=Parser)
+    return auto_cli(_evaluated(function), args=list(arguments), prog=prog, parser_class=Parser)
 
 
 def run_functions(
@@ -112,4 +114,19 @@ def run_functions(
     Raises:
         ConfigError: As :func:`run_function`, or if the name is unknown or missing.
     """
-    return auto_cli(dict(functions), args=list(arguments), prog=prog, parser_class=Parser)
+    components: dict[str, Any] = {
+        name: _evaluated(function) for name, function in functions.items()
+    }
+    return auto_cli(components, args=list(arguments), prog=prog, parser_class=Parser)
+
+
+def _evaluated(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Replace annotations that are text by what they mean.
+
+    For text, jsonargparse imports whatever stands under ``TYPE_CHECKING`` in the module, and with
+    it torch, only to print a help.
+    """
+    # A name that exists for the type checker only is left to jsonargparse.
+    with contextlib.suppress(NameError):
+        function.__annotations__ = inspect.get_annotations(function, eval_str=True)
+    return function

@@ -21,6 +21,15 @@ _NOT_ACCEPTED = re.compile(r"(?:Group '(?P<group>[^']+)' )?.*?[Oo]ption '(?P<nam
 _INVALID_CHOICE = re.compile(r"invalid choice: '(?P<name>[^']*)'")
 _SUBCOMMAND = re.compile(r'expected "subcommand" to be one of \{(?P<names>[^}]*)\}')
 
+#: Lines of a nested complaint that tell the user nothing.
+_NOISE = (
+    "Does not validate",
+    "Subtypes:",
+    "Errors:",
+    "Expected a <class 'NoneType'>",
+    "Given value",
+)
+
 _NAMES: Mapping[Any, str] = types.MappingProxyType(
     {
         int: "a whole number",
@@ -46,6 +55,7 @@ def explain(message: str, parser: ArgumentParser, error: Exception | None = None
         return error
     readers = (
         _unknown_option,
+        _inside_a_class,
         _unknown_key,
         _missing,
         _no_value,
@@ -104,11 +114,23 @@ def _unknown_key(message: str, parser: ArgumentParser) -> AdatomError | None:
     innermost = complaints[-1]
     name, group = innermost["name"], innermost["group"]
     keys = [key[len(group) + 1 :] if group else key for key in _keys(parser, group)]
+    known = list(dict.fromkeys(key.split(".")[0] for key in keys))
     where = f" of {group!r}" if group else ""
     return ConfigError(
-        f"Unknown key {name!r}{where}{did_you_mean(name, keys)}",
-        expected=f"one of: {', '.join(keys)}" if keys else None,
+        f"Unknown key {name!r}{where}{did_you_mean(name, {*keys, *known})}",
+        expected=f"one of: {', '.join(known)}" if known else None,
     )
+
+
+def _inside_a_class(message: str, parser: ArgumentParser) -> AdatomError | None:
+    """Read complaints about ``class_path`` and ``init_args``, which come as an indented list."""
+    key = _KEY.match(message)
+    action = next((a for a in parser._actions if key and a.dest == key[1]), None)
+    if key is None or not any(_classes(type_hint(action))):
+        return None
+    lines = [line.strip(" -") for line in message.splitlines()[1:]]
+    told = [line for line in lines if line and not line.startswith(_NOISE)]
+    return ConfigError(f"In {key[1]!r}: {' '.join(told)}") if told else None
 
 
 def _missing(message: str, parser: ArgumentParser) -> AdatomError | None:
@@ -178,6 +200,7 @@ def _wrong_type(message: str, parser: ArgumentParser) -> AdatomError | None:
 def _keys(parser: ArgumentParser, group: str | None) -> list[str]:
     hidden = ("help", "config", "print_config", "print_shtab", "subcommand")
     keys = [action.dest for action in parser._actions if action.dest not in hidden]
+    keys = [key for key in keys if not key.endswith(".help")]
     return [key for key in keys if group is None or key.startswith(group + ".")]
 
 
@@ -187,6 +210,13 @@ def _choices(hint: Any) -> Iterator[Any]:
     else:
         for parameter in typing.get_args(hint):
             yield from _choices(parameter)
+
+
+def _classes(hint: Any) -> Iterator[type]:
+    """Yield the classes in a hint that a configuration describes by class path."""
+    for part in (hint, *typing.get_args(hint)):
+        if isinstance(part, type) and part not in _NAMES and part not in (dict, list, tuple, set):
+            yield part
 
 
 def _one_line(message: str) -> str:
