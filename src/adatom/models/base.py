@@ -50,7 +50,9 @@ class _RecordsArguments(ABCMeta):
     """Remember the constructor arguments, so that authors of models need not."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        bound = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
+        # mypy warns that a subclass may differ; here the class is the one being called.
+        constructor = cls.__init__  # type: ignore[misc]
+        bound = inspect.signature(constructor).bind(None, *args, **kwargs)
         bound.apply_defaults()
         instance = super().__call__(*args, **kwargs)
         instance.init_args = dict(list(bound.arguments.items())[1:])

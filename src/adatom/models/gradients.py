@@ -69,4 +69,5 @@ def virial_from(
 
 def cell_volume(cell: torch.Tensor) -> torch.Tensor:
     """Return ``|det cell|`` ``[B]`` in float64."""
-    return torch.linalg.det(cell.double()).abs()
+    determinant: torch.Tensor = torch.linalg.det(cell.double())
+    return determinant.abs()
