@@ -228,6 +228,12 @@ def test_overlapping_atoms_are_found_on_opening(tmp_path):
         open_dataset(path)
 
 
+def test_odd_characters_and_windows_line_ends(xyz):
+    text = xyz.read_text().replace("config_type=t0", 'config_type="\x0c\u2028\u00c5"')
+    xyz.write_bytes(text.replace("\n", "\r\n").encode())
+    assert open_dataset(xyz).info(0)["config_type"] == "\x0c\u2028\u00c5"
+
+
 def test_plain_xyz(tmp_path):
     path = tmp_path / "a.xyz"
     path.write_text("2\na comment = odd\nH 0 0 0\nH 0 0 0.74\n\n\n")
@@ -236,7 +242,7 @@ def test_plain_xyz(tmp_path):
     assert data.label_keys == {}
 
 
-@pytest.mark.parametrize("name", ["a.traj", "POSCAR", "a.cif", "a.traj.xz"])
+@pytest.mark.parametrize("name", ["a.traj", "POSCAR", "a.cif", "a.json", "a.traj.xz"])
 def test_what_ase_reads(tmp_path, name):
     path = tmp_path / name.removesuffix(".xz")
     ase.io.write(path, frames(1))
@@ -247,7 +253,7 @@ def test_what_ase_reads(tmp_path, name):
     data = open_dataset(path)
     assert data[0].atomic_numbers.tolist() == [29] * 4
     assert data[0].pbc.all()
-    if "traj" in name:
+    if "traj" in name or "json" in name:
         assert data[0].labels["energy"].tolist() == [0.0]
 
 

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixAtoms, FixCartesian
 
 from adatom.core.errors import ConfigError, DataError, unknown_name
 from adatom.core.units import length_factor, matrix_to_voigt
@@ -235,6 +234,10 @@ def _fixed(atoms: Atoms, key_map: Mapping[str, str], where: str) -> npt.NDArray[
     if "fixed" in key_map:
         return _per_atom(atoms, key_map["fixed"], where, required=True).astype(bool)
     fixed = np.zeros(len(atoms), dtype=bool)
+    if not atoms.constraints:
+        return fixed
+    from ase.constraints import FixAtoms, FixCartesian  # takes half a second the first time
+
     for constraint in atoms.constraints:
         # A selective-dynamics column "F F F" arrives as a FixCartesian in all three directions.
         whole = isinstance(constraint, FixCartesian) and bool(np.all(constraint.mask))
@@ -258,6 +261,8 @@ def _one_to_ase(system: AtomicData) -> Atoms:
     )
     fixed = system.fixed.cpu().numpy()
     if fixed.any():
+        from ase.constraints import FixAtoms
+
         atoms.set_constraint(FixAtoms(mask=fixed))
     results: dict[str, Any] = {}
     for name, value in system.labels.items():

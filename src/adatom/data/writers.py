@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import repeat
 from pathlib import Path
 from types import MappingProxyType
@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 from ase import Atoms
-from ase.db.core import connect
-from ase.io import write
 
 from adatom.core.errors import DataError
 from adatom.core.files import atomic_write, require_writable
@@ -28,9 +26,11 @@ def write_structures(
     path: str | os.PathLike[str],
     systems: Iterable[AtomicData],
     *,
-    info: Sequence[Mapping[str, Any]] | None = None,
+    info: Iterable[Mapping[str, Any]] | None = None,
 ) -> int:
     """Write systems with their labels; ``path`` is either left alone or complete.
+
+    Both arguments may be generators: one system is held at a time.
 
     Args:
         path: Ends in ``.extxyz``, ``.xyz`` or ``.db``; an existing file is replaced.
@@ -55,12 +55,11 @@ def write_structures(
             expected=f"a file name ending in {', '.join(_WRITERS)}",
         )
     require_writable(file)
-    frames = _frames(systems, info)
-    if not frames:
-        raise DataError(f"There is no structure to write to {str(path)!r}")
     with atomic_write(file) as part:
-        writer(part, frames)
-    return len(frames)
+        count = writer(part, _frames(systems, info))
+        if not count:
+            raise DataError(f"There is no structure to write to {str(path)!r}")
+    return count
 
 
 def with_predictions(data: AtomicData, predictions: Mapping[str, torch.Tensor]) -> AtomicData:
@@ -75,34 +74,52 @@ def with_predictions(data: AtomicData, predictions: Mapping[str, torch.Tensor]) 
     return copy
 
 
-def _frames(systems: Iterable[AtomicData], info: Sequence[Mapping[str, Any]] | None) -> list[Atoms]:
-    frames = [atoms for system in systems for atoms in to_ase(system)]
-    if info is not None and len(info) != len(frames):
-        raise DataError(
-            f"There are {len(info)} info entries for {len(frames)} structures",
-            expected="one for each",
-        )
-    for atoms, extra in zip(frames, info if info is not None else repeat({}), strict=False):
+def _frames(
+    systems: Iterable[AtomicData], info: Iterable[Mapping[str, Any]] | None
+) -> Iterator[Atoms]:
+    extras = repeat({}) if info is None else iter(info)
+    count = 0
+    for atoms in (atoms for system in systems for atoms in to_ase(system)):
+        extra = next(extras, None)
+        if extra is None:
+            raise _wrong_length(count, f"more than {count}")
         units = {key for key in extra if declared_units({key: "eV"})}
         atoms.info = {
             key: value
             for key, value in extra.items()
             if key.lower() not in _OWN_KEYS and key not in units
         } | atoms.info
-    return frames
+        count += 1
+        yield atoms
+    if info is not None and next(extras, None) is not None:
+        raise _wrong_length(f"more than {count}", count)
 
 
-def _write_extxyz(path: Path, frames: list[Atoms]) -> None:
-    write(str(path), frames, format="extxyz")
+def _wrong_length(entries: int | str, structures: int | str) -> DataError:
+    return DataError(
+        f"There are {entries} info entries for {structures} structures", expected="one for each"
+    )
 
 
-def _write_db(path: Path, frames: list[Atoms]) -> None:
+def _write_extxyz(path: Path, frames: Iterator[Atoms]) -> int:
+    count = 0
+    with path.open("w", encoding="utf-8") as stream:
+        for count, atoms in enumerate(frames, start=1):  # noqa: B007 (the last one counts)
+            write(stream, atoms, format="extxyz")
+    return count
+
+
+def _write_db(path: Path, frames: Iterator[Atoms]) -> int:
+    count = 0
+    from ase.db.core import connect
+
     database = connect(str(path), type="db", use_lock_file=False)
     with database:
-        for atoms in frames:
+        for count, atoms in enumerate(frames, start=1):  # noqa: B007 (the last one counts)
             database.write(atoms, data=atoms.info)
+    return count
 
 
-_WRITERS: Mapping[str, Callable[[Path, list[Atoms]], None]] = MappingProxyType(
+_WRITERS: Mapping[str, Callable[[Path, Iterator[Atoms]], int]] = MappingProxyType(
     {".extxyz": _write_extxyz, ".xyz": _write_extxyz, ".db": _write_db}
 )

@@ -30,7 +30,8 @@ class ExtxyzReader(FrameReader):
         except UnicodeDecodeError as error:
             raise DataError(f"{str(path)!r} is not a text file", expected="extended XYZ") from error
         self._ends_whole = text.endswith("\n")
-        self._lines = text.splitlines()
+        # Not splitlines(), which would also split at form feeds and the like inside a comment.
+        self._lines = text.removesuffix("\n").split("\n")
         self._starts = self._find_frames()
         if not self._starts:
             raise FileAccessError(f"The file {str(path)!r} is empty", expected="at least one frame")
