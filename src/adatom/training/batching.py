@@ -33,9 +33,7 @@ class BatchLimits:
         """Refuse limits that allow nothing, or no limit at all."""
         given = {"batch_size": self.systems, "max_atoms": self.atoms, "max_edges": self.edges}
         if all(value is None for value in given.values()):
-            raise ConfigError(
-                "Batches have no size", expected="batch_size, max_atoms or max_edges"
-            )
+            raise ConfigError("Batches have no size", expected="batch_size, max_atoms or max_edges")
         for name, value in given.items():
             if value is not None and value < 1:
                 raise ConfigError(f"{name} is {value}", expected="at least 1")
@@ -48,15 +46,22 @@ class BatchPlan:
         systems: With edges.
         limits: What a batch may hold.
         seed: Together with the epoch it decides the order; None keeps the order of the data.
+        allow_oversize: Give a structure that alone is over a limit a batch of its own.
 
     Raises:
         DataError: If one structure alone is over a limit; the message names it.
     """
 
     def __init__(
-        self, systems: Sequence[AtomicData], limits: BatchLimits, seed: int | None
+        self,
+        systems: Sequence[AtomicData],
+        limits: BatchLimits,
+        seed: int | None,
+        *,
+        allow_oversize: bool = False,
     ) -> None:
         self._seed = seed
+        self._allow_oversize = allow_oversize
         self._count = len(systems)
         self._limits: list[tuple[int, np.ndarray]] = []
         if limits.systems is not None:
@@ -81,16 +86,14 @@ class BatchPlan:
                 int(np.searchsorted(total, total[start] + limit, side="right")) - 1
                 for (limit, _), total in zip(self._limits, sums, strict=True)
             ]
-            end = min(ends)
+            end = max(min(ends), start + 1)
             found.append(order[start:end])
             start = end
         return found
 
-    def _add(
-        self, name: str, limit: int, size: np.ndarray, systems: Sequence[AtomicData]
-    ) -> None:
+    def _add(self, name: str, limit: int, size: np.ndarray, systems: Sequence[AtomicData]) -> None:
         worst = int(size.argmax()) if len(size) else 0
-        if len(size) and size[worst] > limit:
+        if len(size) and size[worst] > limit and not self._allow_oversize:
             unit = name.removeprefix("max_")
             raise DataError(
                 f"Structure {systems[worst].sid[0]!r} has {size[worst]} {unit}, "

@@ -188,14 +188,16 @@ class AtomisticDataModule(L.LightningDataModule):
         return self.trainer
 
     def _position(self) -> tuple[int, int]:
-        progress = self._trainer.fit_loop.epoch_loop.batch_progress
-        return self._trainer.current_epoch, progress.current.ready
+        done = self._trainer.fit_loop.epoch_loop.batch_progress.current.ready
+        return self._trainer.current_epoch, done
 
     def _train_plan(self) -> BatchPlan:
         return BatchPlan(self.graphs("train"), self.limits, self.seed)
 
     def _ordered(self, part: str) -> BatchLoader:
-        return BatchLoader(self.graphs(part), BatchPlan(self.graphs(part), self._eval_limits, None))
+        systems = self.graphs(part)
+        plan = BatchPlan(systems, self._eval_limits, None, allow_oversize=True)
+        return BatchLoader(systems, plan)
 
     def _read(self, part: str) -> None:
         if part in self._parts:

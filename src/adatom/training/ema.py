@@ -32,7 +32,7 @@ class WeightAverage(nn.Module, Generic[M]):
         decay: In [0, 1); 0 is a plain copy.
 
     Attributes:
-        module: The averaged copy, in evaluation mode, without gradients.
+        module: The averaged copy, without gradients.
         updates: How often :meth:`update` was called; part of the state dict.
     """
 
@@ -43,7 +43,7 @@ class WeightAverage(nn.Module, Generic[M]):
         self.decay = decay
         self.updates = 0
         self.module: M = copy.deepcopy(module)
-        self.module.eval().requires_grad_(requires_grad=False)
+        self.module.requires_grad_(requires_grad=False)
 
     @torch.no_grad()
     def update(self, module: M) -> None:
@@ -53,12 +53,6 @@ class WeightAverage(nn.Module, Generic[M]):
         for average, value in zip(self.module.buffers(), module.buffers(), strict=True):
             average.copy_(value)
         self.updates += 1
-
-    def train(self, mode: bool = True) -> WeightAverage[M]:
-        """Stay in evaluation mode, whatever the parent does."""
-        del mode
-        super().train(mode=False)
-        return self
 
     def get_extra_state(self) -> int:
         """Return the number of updates for the state dict."""

@@ -45,7 +45,8 @@ def parameter_groups(module: nn.Module) -> ParameterGroups:
         # A norm or embedding may hold its parameters in submodules.
         if isinstance(part, nn.Embedding) or any(word in kind for word in _NORM_WORDS):
             exempt |= {f"{path}.{name}" if path else name for name, _ in part.named_parameters()}
-    decay, no_decay = [], []
+    decay: list[str] = []
+    no_decay: list[str] = []
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue

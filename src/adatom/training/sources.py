@@ -120,9 +120,7 @@ class DatasetFacts:
     count: int
 
 
-def gather_facts(
-    systems: Sequence[AtomicData], *, shared_scale: bool
-) -> dict[str, DatasetFacts]:
+def gather_facts(systems: Sequence[AtomicData], *, shared_scale: bool) -> dict[str, DatasetFacts]:
     """Fit element references and scales for each dataset.
 
     Args:

@@ -1,0 +1,227 @@
+"""``adatom s2ef fit|validate|test|predict``: structures to energies and forces."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+from adatom.checkpoint.format import load_potential
+from adatom.cli.arguments import Parser
+from adatom.core.console import print_table, say
+from adatom.core.errors import ConfigError
+from adatom.data.writers import with_predictions, write_structures
+from adatom.models.registry import find_class, registered_classes
+from adatom.training.checkpoints import RunCheckpoints
+from adatom.training.data_module import AtomisticDataModule
+from adatom.training.loggers import CsvMetrics, TensorBoardMetrics
+from adatom.training.logging_callback import MetricsLogging
+from adatom.training.module import S2EFLightningModule
+from adatom.training.quiet import quiet_lightning
+from adatom.training.resume import AtomicCheckpointIO
+from adatom.training.run_directory import RunDirectory
+
+#: What differs from Lightning's own defaults: one device, our own bar, logs and checkpoints, and
+#: gradients in validation (forces are derivatives).
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "devices": 1,
+    "max_epochs": 100,
+    "gradient_clip_val": 10.0,
+    "inference_mode": False,
+    "num_sanity_val_steps": 0,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
+#: Options of one call that do not belong to the configuration of the run.
+_NOT_CONFIGURATION = ("config", "run_dir", "checkpoint_path")
+
+
+class _Parser(Parser, LightningArgumentParser):
+    """Lightning's parser with mistakes as one sentence."""
+
+
+class S2EFCLI(LightningCLI):
+    """The command line; see the module."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the commands; data, model and checkpoint are chosen by us."""
+        ours = {"model", "datamodule", "ckpt_path", "weights_only", "verbose", "dataloaders"}
+        return {
+            "fit": ours | {"train_dataloaders", "val_dataloaders"},
+            "validate": ours,
+            "test": ours,
+            "predict": ours | {"return_predictions"},
+        }
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run directory, checkpoints, logging and early stopping."""
+        parser.add_argument(
+            "--run_dir",
+            type=str | None,
+            default=None,
+            help="Where the run writes; default runs/<name of the last config file>.",
+        )
+        parser.add_argument(
+            "--checkpoint_path",
+            type=str | None,
+            default=None,
+            help="Potential for validate, test and predict; default best.safetensors of run_dir.",
+        )
+        parser.add_argument(
+            "--early_stopping_patience",
+            type=int | None,
+            default=None,
+            help="Stop after this many validations without a better one; null never does.",
+        )
+        parser.add_class_arguments(RunCheckpoints, "checkpoint")
+        parser.add_class_arguments(MetricsLogging, "logging")
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse; LightningCLI's own version warns when the arguments do not come from sys.argv."""
+        self.config = parser.parse_args(args)
+
+    def before_instantiate_classes(self) -> None:
+        """Decide where the run lives, before anything large is made."""
+        chosen = self._options
+        files = chosen.get("config") or []
+        name = Path(str(files[-1])).stem if files else "s2ef"
+        self.run = RunDirectory(chosen.get("run_dir") or Path("runs") / name)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Make the trainer with the logs and callbacks of the run."""
+        config = self._get(self.config_init, "trainer")
+        callbacks: list[Callback] = [self._get(self.config_init, "logging")]
+        checkpoints: RunCheckpoints = self._get(self.config_init, "checkpoint")
+        patience = self._get(self.config_init, "early_stopping_patience")
+        if patience is not None:
+            monitor, mode = checkpoints.monitor, checkpoints.mode
+            callbacks.append(EarlyStopping(monitor, patience=patience, mode=mode))
+        loggers = [CsvMetrics(self.run.path / "metrics.csv")] if self.subcommand == "fit" else []
+        given = config.get("logger")
+        if given in (None, True) and self.subcommand == "fit":
+            loggers.append(TensorBoardMetrics(self.run.path / "tensorboard"))
+        elif given not in (None, True, False):
+            loggers += given if isinstance(given, list) else [given]
+        plugins = config.get("plugins") or []
+        return super().instantiate_trainer(
+            **kwargs,
+            default_root_dir=str(self.run.path),
+            logger=loggers,
+            callbacks=[*(config.get("callbacks") or []), *callbacks, checkpoints],
+            plugins=[*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()],
+        )
+
+    @property
+    def _options(self) -> Any:
+        return self.config[str(self.subcommand)]
+
+    def fit(self, **_: Any) -> None:
+        """Train, or continue the run of this directory."""
+        if self.run.result is not None:
+            self.run.begin(self._plain_config())
+            say(f"The run in {str(self.run.path)!r} is finished: {_ending(self.run.result)}.")
+            say("Set another run_dir for a new run.")
+            return
+        self.run.begin(self._plain_config())
+        self.datamodule.setup("fit")
+        self.run.check_data(self.datamodule.fingerprints)
+        resume = self.run.last_checkpoint
+        if resume is not None:
+            say(f"Continuing the run in {str(self.run.path)!r}.")
+        started = time.monotonic()
+        self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=resume and str(resume))
+        best = self.checkpoints.best
+        why = "early stopping" if self.trainer.should_stop else "all epochs done"
+        result = {
+            "reason": why,
+            "epochs": self.trainer.current_epoch,
+            "steps": self.trainer.global_step,
+            "seconds_of_last_session": round(time.monotonic() - started, 1),
+            "best": best,
+        }
+        self.run.finish(result)
+        _show(f"Best validation (epoch {best.get('epoch', '-')})", best, "val/")
+        say(f"Potential: {self.run.path / 'best.safetensors'}")
+
+    @property
+    def checkpoints(self) -> RunCheckpoints:
+        """The callback that keeps the checkpoints."""
+        return next(c for c in self.trainer.callbacks if isinstance(c, RunCheckpoints))
+
+    def validate(self, **_: Any) -> None:
+        """Measure the errors on the validation structures."""
+        self._use_potential()
+        found = self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+        _show("Validation", found[0] if found else {}, "val/")
+
+    def test(self, **_: Any) -> None:
+        """Measure the errors on the test structures."""
+        self._use_potential()
+        found = self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+        _show("Test", found[0] if found else {}, "test/")
+
+    def predict(self, **_: Any) -> None:
+        """Write the structures of ``data.predict`` with predicted energy, forces and stress."""
+        self._use_potential()
+        results: Any = self.trainer.predict(self.model, datamodule=self.datamodule)
+        batches = self.datamodule.predict_dataloader()
+        predicted = [with_predictions(*pair) for pair in zip(batches, results, strict=True)]
+        path = self.run.path / "predictions.extxyz"
+        write_structures(path, [system for batch in predicted for system in batch.unbatch()])
+        say(f"Predictions: {path}")
+
+    def _use_potential(self) -> None:
+        path = self._options.get("checkpoint_path") or self.run.path / "best.safetensors"
+        self.model.use(load_potential(path))
+
+    def _plain_config(self) -> dict[str, Any]:
+        parser = self._parser(self.subcommand)
+        text = parser.dump(self._options, skip_link_targets=False, skip_none=False)
+        config: dict[str, Any] = yaml.safe_load(text)
+        return {k: v for k, v in config.items() if k not in _NOT_CONFIGURATION}
+
+
+def main(arguments: list[str]) -> None:
+    """Run ``adatom s2ef ...``.
+
+    Raises:
+        AdatomError: On any mistake in the configuration or data, and after an interruption.
+    """
+    for class_path in registered_classes():
+        find_class(class_path)  # imported classes can be named without their module
+    with quiet_lightning():
+        try:
+            S2EFCLI(
+                S2EFLightningModule,
+                AtomisticDataModule,
+                save_config_callback=None,
+                trainer_defaults=TRAINER_DEFAULTS,
+                seed_everything_default=0,
+                parser_class=_Parser,
+                parser_kwargs={"prog": "adatom s2ef"},
+                args=arguments,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+            )
+        except SystemExit as ending:
+            if ending.code == 1:  # Lightning's way to end after Ctrl-C
+                raise KeyboardInterrupt from ending
+            raise
+
+
+def _show(title: str, results: dict[str, Any], prefix: str) -> None:
+    rows = [(k.removeprefix(prefix), f"{v:.5g}") for k, v in results.items() if prefix in k]
+    if rows:
+        print_table(title, ("quantity", "value (eV, A)"), rows)
+
+
+def _ending(result: dict[str, Any]) -> str:
+    return f"{result['reason']}, {result['epochs']} epochs, {result['steps']} steps"

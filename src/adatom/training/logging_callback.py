@@ -1,0 +1,112 @@
+"""What a training shows and writes down while it runs."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import Any
+
+import lightning as L  # noqa: N812 (the name that Lightning's documentation uses)
+from lightning.pytorch.callbacks import Callback
+
+from adatom.core.console import ProgressBar, progress
+from adatom.core.errors import ConfigError
+from adatom.training.module import S2EFLightningModule
+
+#: Names of results worth a place beside the progress bar, and how they are called there.
+_SHORT = {
+    "val/loss": "val",
+    "val/energy_per_atom_mae": "E eV/atom",
+    "val/forces_mae": "F eV/A",
+}
+
+
+class MetricsLogging(Callback):
+    """Log every n-th step and every validation to all loggers; show progress with remaining time.
+
+    Rows are written before a checkpoint of the same step can be, so that a resumed run has each of
+    them exactly once. Train values are those of one batch in normalized units; validation values
+    come from the averaged weights, in eV and angstrom.
+
+    Args:
+        every_n_steps: From the first step of the run on.
+
+    Raises:
+        ConfigError: If it is below 1.
+    """
+
+    def __init__(self, every_n_steps: int = 10) -> None:
+        super().__init__()
+        if every_n_steps < 1:
+            raise ConfigError(f"logging.every_n_steps is {every_n_steps}", expected="1 or more")
+        self._every = every_n_steps
+        self._bar: ProgressBar | None = None
+        self._stack = ExitStack()
+        self._shown: dict[str, Any] = {}
+        self._last_drawn = 0.0
+        self._undrawn = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Open the progress bar."""
+        if isinstance(pl_module, S2EFLightningModule) and trainer.is_global_zero:
+            bar = progress("Training", pl_module.total_steps)
+            self._bar = self._stack.enter_context(bar)
+            self._undrawn = trainer.global_step
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Log the step if its turn has come."""
+        del outputs, batch, batch_idx
+        if not isinstance(pl_module, S2EFLightningModule):
+            return
+        step = trainer.global_step
+        if step % self._every == 0:
+            values = {f"train/{name}": float(value) for name, value in pl_module.last.items()}
+            values["train/lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+            self._log(trainer, {"epoch": trainer.current_epoch, **values})
+        self._draw(trainer, pl_module)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the results of a validation."""
+        del pl_module
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        results = {
+            name: float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        self._log(trainer, {"epoch": trainer.current_epoch, **results})
+        self._shown = {short: results[name] for name, short in _SHORT.items() if name in results}
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Close the progress bar, also after an error."""
+        del trainer, pl_module, stage
+        self._stack.close()
+        self._bar = None
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Close the progress bar before a message is printed."""
+        del exception
+        self.teardown(trainer, pl_module, "fit")
+
+    def _log(self, trainer: L.Trainer, values: dict[str, Any]) -> None:
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=trainer.global_step)
+
+    def _draw(self, trainer: L.Trainer, module: S2EFLightningModule) -> None:
+        self._undrawn += 1
+        now = time.monotonic()
+        # Drawing takes longer than a small network's step.
+        if self._bar is not None and now - self._last_drawn > 0.2:
+            shown = {"epoch": trainer.current_epoch, "loss": float(module.last["loss"])}
+            self._bar.advance(self._undrawn, **shown, **self._shown)
+            self._last_drawn, self._undrawn = now, 0
