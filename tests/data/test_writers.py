@@ -58,7 +58,7 @@ def test_predictions_leave_the_input_alone(batch, predicted):
 def test_a_failure_leaves_the_old_file(tmp_path, batch):
     path = tmp_path / "out.xyz"
     path.write_text("precious")
-    with pytest.raises(DataError, match="2 structures"):
+    with pytest.raises(DataError, match="info entries"):
         write_structures(path, [batch], info=[{}])
     with pytest.raises(DataError, match="no structure"):
         write_structures(path, [])

@@ -102,6 +102,8 @@ def _wrong_length(entries: int | str, structures: int | str) -> DataError:
 
 
 def _write_extxyz(path: Path, frames: Iterator[Atoms]) -> int:
+    from ase.io import write  # slow to import: not before it is needed
+
     count = 0
     with path.open("w", encoding="utf-8") as stream:
         for count, atoms in enumerate(frames, start=1):  # noqa: B007 (the last one counts)
@@ -110,9 +112,9 @@ def _write_extxyz(path: Path, frames: Iterator[Atoms]) -> int:
 
 
 def _write_db(path: Path, frames: Iterator[Atoms]) -> int:
-    count = 0
     from ase.db.core import connect
 
+    count = 0
     database = connect(str(path), type="db", use_lock_file=False)
     with database:
         for count, atoms in enumerate(frames, start=1):  # noqa: B007 (the last one counts)
