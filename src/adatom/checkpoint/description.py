@@ -171,7 +171,8 @@ def _build_module(
     check_keys(entry, ["class_path", "init_args"], f"{name} in {source!r}")
     try:
         module = build(entry["class_path"], entry["init_args"], allow=allow)
-    except AdatomError as error:
+    # Arguments of a wrong type can fail anywhere inside the constructor.
+    except (AdatomError, TypeError, ValueError, RuntimeError) as error:
         raise CheckpointError(f"The {name} of {source!r} cannot be built. {error}") from error
     if not isinstance(module, kind):
         raise CheckpointError(

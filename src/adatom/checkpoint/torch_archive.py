@@ -73,18 +73,19 @@ class TorchArchive:
             CheckpointError: If its bytes are missing, damaged or fewer than described.
         """
         storage, offset, shape, stride = record.view
-        if not isinstance(storage, StorageRecord) or not all(
-            isinstance(n, int) and n >= 0 for n in (offset, *shape, *stride)
-        ):
+        if not isinstance(storage, StorageRecord) or not _is_view(offset, shape, stride):
             raise _damaged(self.path, "a tensor is described wrongly")
         raw = self._read(f"{self._root}data/{storage.key}")
-        if math.prod(shape) == 0:
+        size = math.prod(shape)
+        if size == 0:
             return torch.empty(shape, dtype=storage.dtype)
         last = offset + sum((n - 1) * s for n, s in zip(shape, stride, strict=True))
         available = len(raw) // storage.dtype.itemsize
-        if last >= available:
+        # Repeated numbers (stride 0) are refused too: they could fill the memory.
+        if max(last + 1, size) > available:
             raise _damaged(
-                self.path, f"storage {storage.key} has {available} numbers of {last + 1}"
+                self.path,
+                f"storage {storage.key} has {available} numbers of {max(last + 1, size)}",
             )
         flat = torch.frombuffer(bytearray(raw), dtype=storage.dtype)
         return flat.as_strided(shape, stride, offset).clone()
@@ -100,6 +101,13 @@ class TorchArchive:
             return self._zip.read(entry)
         except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError) as error:
             raise _damaged(self.path, error) from error
+
+
+def _is_view(offset: Any, shape: Any, stride: Any) -> bool:
+    """Whether the three are what a tensor's description may hold."""
+    if not isinstance(shape, tuple) or not isinstance(stride, tuple) or len(shape) != len(stride):
+        return False
+    return all(isinstance(n, int) and n >= 0 for n in (offset, *shape, *stride))
 
 
 def _damaged(path: Path, reason: object) -> CheckpointError:
