@@ -95,7 +95,7 @@ def run_md(
     """
     ensemble = NVT() if ensemble is None else ensemble
     _check_numbers(steps=steps, interval=interval, timestep=timestep)
-    _check_outputs(trajectory, log, restart=restart, overwrite=overwrite)
+    check_outputs(trajectory, log, restart=restart, overwrite=overwrite)
     random = StepRandom(seed)
     settings = {**ensemble.settings(), "timestep": timestep, "seed": seed}
     if restart and trajectory is not None:
@@ -252,13 +252,25 @@ def _check_numbers(*, steps: int, interval: int, timestep: float) -> None:
         raise ConfigError(f"timestep is {timestep} fs", expected="a positive number")
 
 
-def _check_outputs(
+def check_outputs(
     trajectory: str | os.PathLike[str] | None,
     log: str | os.PathLike[str] | None,
     *,
     restart: bool,
     overwrite: bool,
 ) -> None:
+    """Refuse outputs that cannot be written or would replace something; nothing is created.
+
+    Args:
+        trajectory: As for :func:`run_md`.
+        log: As for :func:`run_md`.
+        restart: As for :func:`run_md`.
+        overwrite: As for :func:`run_md`.
+
+    Raises:
+        ConfigError: If a restart has no trajectory, or is also to overwrite it.
+        FileAccessError: If a file cannot be written or exists.
+    """
     if restart and (trajectory is None or overwrite):
         raise ConfigError(
             "A restart continues a trajectory, "

@@ -1,0 +1,73 @@
+"""What the verbs that use a potential have in common."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NoReturn
+
+if TYPE_CHECKING:
+    from adatom.calculators.ase_calculator import MLIPCalculator
+    from adatom.inference.predict_unit import MLIPPredictUnit
+
+#: Floating types of the network that can be chosen.
+Precision = Literal["float32", "float64"]
+
+#: Endings of files that structures are written to.
+STRUCTURE_SUFFIXES = (".xyz", ".extxyz", ".db")
+
+
+def load_unit(
+    model: str, *, device: str, dtype: Precision | None, max_atoms: int = 512
+) -> MLIPPredictUnit:
+    """Load a potential by name or path.
+
+    Raises:
+        AdatomError: If there is no such file or name, or the file is damaged.
+    """
+    import torch
+
+    from adatom.inference.predict_unit import MLIPPredictUnit
+
+    precision = None if dtype is None else getattr(torch, dtype)
+    return MLIPPredictUnit.load(model, device=device, dtype=precision, max_atoms=max_atoms)
+
+
+def load_calculator(
+    model: str, task: str | None, *, device: str, dtype: Precision | None
+) -> MLIPCalculator:
+    """Load a potential as an ASE calculator.
+
+    Raises:
+        AdatomError: As :func:`load_unit`, or if the task has to be chosen or is not known.
+    """
+    from adatom.calculators.ase_calculator import MLIPCalculator
+
+    return MLIPCalculator(load_unit(model, device=device, dtype=dtype), task)
+
+
+def require_structure_output(path: str) -> Path:
+    """Return ``path`` if structures can be written there.
+
+    Raises:
+        ConfigError: If the ending is not known.
+        FileAccessError: If the place cannot be written.
+    """
+    from adatom.core.errors import ConfigError
+    from adatom.core.files import require_writable
+
+    if Path(path).suffix.lower() not in STRUCTURE_SUFFIXES:
+        raise ConfigError(
+            f"Structures cannot be written to {path!r}",
+            expected=f"a file name ending in {', '.join(STRUCTURE_SUFFIXES)}",
+        )
+    return require_writable(path)
+
+
+def exit_by_signal(name: str) -> NoReturn:
+    """Leave with 128 plus the signal's number, as shells expect.
+
+    Raises:
+        SystemExit: Always.
+    """
+    raise SystemExit(128 + signal.Signals[name])
