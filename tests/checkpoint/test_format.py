@@ -44,6 +44,7 @@ def escn_potential() -> Potential:
                 "num_distance_basis": 4,
                 "num_layers": 1,
                 "cutoff": 4.5,
+                "max_num_elements": 30,
                 "num_experts": 2,
                 "dataset_list": ["fine", "coarse"],
             },
