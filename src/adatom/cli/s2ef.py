@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,11 @@ import yaml
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
 
 from adatom.checkpoint.format import load_potential
 from adatom.cli.arguments import Parser
 from adatom.core.console import print_table, say
-from adatom.core.errors import ConfigError
 from adatom.data.writers import with_predictions, write_structures
 from adatom.models.registry import find_class, registered_classes
 from adatom.training.checkpoints import RunCheckpoints
@@ -31,7 +33,7 @@ from adatom.training.run_directory import RunDirectory
 TRAINER_DEFAULTS: dict[str, Any] = {
     "devices": 1,
     "max_epochs": 100,
-    "gradient_clip_val": 10.0,
+    "gradient_clip_val": 100.0,
     "inference_mode": False,
     "num_sanity_val_steps": 0,
     "enable_progress_bar": False,
@@ -44,6 +46,14 @@ _NOT_CONFIGURATION = ("config", "run_dir", "checkpoint_path")
 
 class _Parser(Parser, LightningArgumentParser):
     """Lightning's parser with mistakes as one sentence."""
+
+    def add_class_arguments(self, *args: Any, **kwargs: Any) -> list[str]:
+        """Add the arguments of a class, none of which may be replaced by a file with its value.
+
+        Otherwise ``data.train: structures.xyz`` would read the file as if it were configuration.
+        """
+        added: list[str] = super().add_class_arguments(*args, **kwargs | {"sub_configs": False})
+        return added
 
 
 class S2EFCLI(LightningCLI):
@@ -92,23 +102,32 @@ class S2EFCLI(LightningCLI):
         """Decide where the run lives, before anything large is made."""
         chosen = self._options
         files = chosen.get("config") or []
-        name = Path(str(files[-1])).stem if files else "s2ef"
+        name = Path(os.fspath(files[-1])).stem if files else "s2ef"
         self.run = RunDirectory(chosen.get("run_dir") or Path("runs") / name)
+
+    def instantiate_classes(self) -> None:
+        """Make the objects; LightningCLI's own version calls a deprecated method of the parser."""
+        self.config_init = self.parser.instantiate(self.config)
+        self.datamodule = self._get(self.config_init, "data")
+        self.model = self._get(self.config_init, "model")
+        self.trainer = self.instantiate_trainer()
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer with the logs and callbacks of the run."""
         config = self._get(self.config_init, "trainer")
         callbacks: list[Callback] = [self._get(self.config_init, "logging")]
-        checkpoints: RunCheckpoints = self._get(self.config_init, "checkpoint")
+        checkpoints = self.checkpoints
         patience = self._get(self.config_init, "early_stopping_patience")
         if patience is not None:
             monitor, mode = checkpoints.monitor, checkpoints.mode
             callbacks.append(EarlyStopping(monitor, patience=patience, mode=mode))
-        loggers = [CsvMetrics(self.run.path / "metrics.csv")] if self.subcommand == "fit" else []
         given = config.get("logger")
-        if given in (None, True) and self.subcommand == "fit":
-            loggers.append(TensorBoardMetrics(self.run.path / "tensorboard"))
-        elif given not in (None, True, False):
+        loggers: list[Logger] = []
+        if self.subcommand == "fit":
+            loggers.append(CsvMetrics(self.run.path / "metrics.csv"))
+            if given in (None, True):
+                loggers.append(TensorBoardMetrics(self.run.path / "tensorboard"))
+        if given not in (None, True, False):
             loggers += given if isinstance(given, list) else [given]
         plugins = config.get("plugins") or []
         return super().instantiate_trainer(
@@ -154,7 +173,8 @@ class S2EFCLI(LightningCLI):
     @property
     def checkpoints(self) -> RunCheckpoints:
         """The callback that keeps the checkpoints."""
-        return next(c for c in self.trainer.callbacks if isinstance(c, RunCheckpoints))
+        found: RunCheckpoints = self._get(self.config_init, "checkpoint")
+        return found
 
     def validate(self, **_: Any) -> None:
         """Measure the errors on the validation structures."""
@@ -184,7 +204,7 @@ class S2EFCLI(LightningCLI):
 
     def _plain_config(self) -> dict[str, Any]:
         parser = self._parser(self.subcommand)
-        text = parser.dump(self._options, skip_link_targets=False, skip_none=False)
+        text = parser.dump(self._options, skip_link_targets=False)
         config: dict[str, Any] = yaml.safe_load(text)
         return {k: v for k, v in config.items() if k not in _NOT_CONFIGURATION}
 
@@ -217,7 +237,7 @@ def main(arguments: list[str]) -> None:
             raise
 
 
-def _show(title: str, results: dict[str, Any], prefix: str) -> None:
+def _show(title: str, results: Mapping[str, Any], prefix: str) -> None:
     rows = [(k.removeprefix(prefix), f"{v:.5g}") for k, v in results.items() if prefix in k]
     if rows:
         print_table(title, ("quantity", "value (eV, A)"), rows)

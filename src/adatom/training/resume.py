@@ -97,6 +97,7 @@ def random_state() -> dict[str, Any]:
     """Return the state of every random number generator as tensors and plain values."""
     version, internal, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # noqa: NPY002
+    keys = np.asarray(keys).tolist()
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

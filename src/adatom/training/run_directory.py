@@ -42,7 +42,8 @@ class RunDirectory:
     @property
     def result(self) -> dict[str, Any] | None:
         """What :meth:`finish` wrote, or None if the run has not finished."""
-        return self._read("result.json")
+        found: dict[str, Any] | None = self._read("result.json")
+        return found
 
     def begin(self, config: Mapping[str, Any]) -> None:
         """Write down the configuration of a new run, or compare it with that of an old one.

@@ -1,0 +1,161 @@
+"""A run that was stopped anywhere continues as if nothing had happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+from adatom.cli.s2ef import main
+from adatom.core.errors import CheckpointError, ConfigError
+from adatom.core.precision import deterministic
+from adatom.training.resume import random_state, read_training_checkpoint, set_random_state
+
+
+class Killed(Exception):
+    """Stands for a process that is gone."""
+
+
+class KillAt(Callback):
+    """Raise at a step, in a hook.
+
+    Args:
+        step: Number of completed steps.
+        hook: Name of the hook.
+    """
+
+    def __init__(self, step: int, hook: str) -> None:
+        def strike(trainer: Trainer, module: LightningModule, *_: Any) -> None:
+            del module
+            if trainer.global_step >= step:
+                raise Killed
+
+        setattr(self, hook, strike)
+
+
+@pytest.fixture(autouse=True)
+def put_back() -> Iterator[None]:
+    """Undo what a command may set for its whole process."""
+    with deterministic(), torch.random.fork_rng():
+        yield
+
+
+def run(config: Path, folder: Path, *more: str) -> None:
+    main(["fit", "--config", str(config), "--run_dir", str(folder), *more])
+
+
+@pytest.fixture
+def reference(config: Callable[..., Path], tmp_path: Path) -> Path:
+    folder = tmp_path / "uninterrupted"
+    run(config(), folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("step", "hook"),
+    [
+        (1, "on_train_batch_end"),  # before the first checkpoint
+        (3, "on_train_batch_end"),
+        (4, "on_train_batch_start"),
+        (6, "on_validation_start"),  # the epoch is over, its validation is not
+        (6, "on_validation_batch_end"),
+        (6, "on_train_epoch_end"),
+        (6, "on_train_epoch_start"),
+        (11, "on_before_optimizer_step"),
+        (17, "on_train_batch_end"),
+        (18, "on_train_end"),
+    ],
+)
+def test_killed_run_gives_the_same_curve_and_weights(
+    reference: Path,
+    config: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+    hook: str,
+) -> None:
+    folder = tmp_path / "killed"
+    from adatom.cli.s2ef import S2EFCLI
+
+    original = S2EFCLI.instantiate_trainer
+
+    def with_killer(self: Any, **kwargs: Any) -> Trainer:
+        trainer = original(self, **kwargs)
+        trainer.callbacks.insert(0, KillAt(step, hook))
+        return trainer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(S2EFCLI, "instantiate_trainer", with_killer)
+        with pytest.raises(Killed):
+            run(config(), folder)
+    torch.manual_seed(99)  # the state of the process must not matter
+    run(config(), folder)
+    assert_same_run(folder, reference)
+
+
+def assert_same_run(folder: Path, reference: Path) -> None:
+    assert (folder / "metrics.csv").read_text() == (reference / "metrics.csv").read_text()
+    for name in ("last.safetensors", "best.safetensors"):
+        assert (folder / name).read_bytes() == (reference / name).read_bytes(), name
+    for name in ("last.ckpt", "best.ckpt"):
+        ours = read_training_checkpoint(folder / "checkpoints" / name)
+        theirs = read_training_checkpoint(reference / "checkpoints" / name)
+        for key, value in theirs["state_dict"].items():
+            assert key.endswith("_extra_state") or torch.equal(ours["state_dict"][key], value), key
+
+
+def test_the_curve_has_every_step_once(reference: Path) -> None:
+    rows = [line.split(",") for line in (reference / "metrics.csv").read_text().splitlines()]
+    steps = [int(row[0]) for row in rows[1:]]
+    assert steps == sorted([*range(1, 19), 6, 12, 18])
+
+
+def test_a_finished_run_says_so(
+    reference: Path, config: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (reference / "last.safetensors").read_bytes()
+    run(config(), reference)
+    assert "is finished" in capsys.readouterr().err
+    assert (reference / "last.safetensors").read_bytes() == before
+
+
+def test_another_configuration_in_the_same_directory(
+    reference: Path, config: Callable[..., Path]
+) -> None:
+    with pytest.raises(ConfigError, match=r"model\.lr was 0\.01 and is now 0\.5"):
+        run(config(), reference, "--model.lr", "0.5")
+
+
+def test_the_directory_explains_itself(reference: Path) -> None:
+    names = {path.name for path in reference.iterdir()}
+    assert names >= {
+        "config.yaml",
+        "versions.json",
+        "data.json",
+        "metrics.csv",
+        "checkpoints",
+        "tensorboard",
+        "best.safetensors",
+        "last.safetensors",
+        "result.json",
+    }
+
+
+def test_a_damaged_checkpoint_is_an_error(reference: Path, config: Callable[..., Path]) -> None:
+    last = reference / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    (reference / "result.json").unlink()
+    with pytest.raises(CheckpointError, match=r"last\.ckpt"):
+        run(config(), reference)
+
+
+def test_random_state_round_trip() -> None:
+    state = random_state()
+    first = torch.rand(3)
+    set_random_state(state)
+    assert torch.equal(torch.rand(3), first)
