@@ -8,12 +8,12 @@ from ase import Atoms, units
 from ase.build import bulk
 from ase.constraints import FixAtoms
 from ase.io.trajectory import Trajectory
-from toy_backbone import toy_potential
 
 from adatom.calculators.ase_calculator import MLIPCalculator
 from adatom.core.errors import ConfigError, FileAccessError, OutOfDomainError, UnknownNameError
 from adatom.simulate.errors import SimulationError
 from adatom.simulate.relax import OPTIMIZERS, relax
+from toy_backbone import toy_potential
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from adatom.core.errors import ConfigError, DataError
 from adatom.core.precision import torch_threads
 from adatom.core.units import matrix_to_voigt
-from adatom.data.ase_convert import charge_and_spin, from_ase
+from adatom.data.ase_convert import from_ase
 from adatom.data.atomic_data import AtomicData
+from adatom.data.charge_spin import charge_and_spin
 from adatom.graph.verlet import VerletList
 from adatom.inference.predict_unit import MLIPPredictUnit
 from adatom.tasks.potential import Potential
