@@ -22,7 +22,5 @@ def repository() -> Path:
 def shared() -> Path:
     """Return the folder of reference data, or skip."""
     if not SHARED.is_dir():
-        pytest.skip(
-            f"needs the reference data in {SHARED} (set ADATOM_SHARED to another folder)"
-        )
+        pytest.skip(f"needs the reference data in {SHARED} (set ADATOM_SHARED to another folder)")
     return SHARED
