@@ -10,28 +10,37 @@ from ase import Atoms
 from ase.io.extxyz import read_xyz
 
 from adatom.core.errors import DataError, FileAccessError
-from adatom.data.readers.base import FrameReader, read_bytes
+from adatom.core.files import require_readable
+from adatom.data.readers.base import COMPRESSIONS, FrameReader, read_bytes
+from adatom.data.readers.lines_on_disk import LinesOnDisk
 
 _PROPERTIES = re.compile(r"""\bproperties\s*=\s*["']?([^\s"']+)""", re.IGNORECASE)
 _CUT_NUMBER = re.compile(r"[-+.eE]$")
+
+#: Bytes above which an uncompressed file is not held in memory.
+LARGE = 1 << 26
 
 
 class ExtxyzReader(FrameReader):
     """Frames of one file, found once and parsed when asked for.
 
-    The file is held in memory as text: seeking in a compressed file makes reading quadratic.
+    The text is held in memory (seeking in a compressed file makes reading quadratic), but that of
+    large uncompressed files stays on the disk, and their frames are read when asked for.
     A half-written last frame is an error when it is asked for; those before it can be read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            text = read_bytes(path).decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise DataError(f"{str(path)!r} is not a text file", expected="extended XYZ") from error
-        self._ends_whole = text.endswith("\n")
-        # Not splitlines(), which would also split at form feeds and the like inside a comment.
-        self._lines = text.removesuffix("\n").split("\n")
+        self._lines: list[str] | LinesOnDisk
+        if require_readable(path).stat().st_size > LARGE and path.suffix not in COMPRESSIONS:
+            self.lazy = True
+            self._lines = LinesOnDisk(path)
+            self._ends_whole = self._lines.ends_whole
+        else:
+            text = self._text()
+            self._ends_whole = text.endswith("\n")
+            # Not splitlines(), which would also split at form feeds and the like in a comment.
+            self._lines = text.removesuffix("\n").split("\n")
         self._starts = self._find_frames()
         if not self._starts:
             raise FileAccessError(f"The file {str(path)!r} is empty", expected="at least one frame")
@@ -63,6 +72,14 @@ class ExtxyzReader(FrameReader):
                 fix="Correct or remove this frame.",
             ) from error
         return atoms
+
+    def _text(self) -> str:
+        try:
+            return read_bytes(self.path).decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{str(self.path)!r} is not a text file", expected="extended XYZ"
+            ) from error
 
     def _frame(self, i: int) -> str:
         return f"Frame {i} (counted from 0, line {self._starts[i] + 1}) of {str(self.path)!r}"
