@@ -36,7 +36,7 @@ class GateActivation(nn.Module):
         scalars = functional.silu(features[:, :1])
         if not self.num_gates:
             return scalars
-        factors = torch.sigmoid(gates).unflatten(1, (-1, self.channels))
+        factors = torch.sigmoid(gates).view(gates.shape[0], -1, self.channels)
         higher = features[:, 1:] * factors.index_select(1, self.degrees[1:] - 1)
         return torch.cat([scalars, higher], dim=1)
 

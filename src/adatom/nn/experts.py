@@ -76,7 +76,7 @@ class MixedLinear(nn.Module):
         if coefficients is None:
             return self.weight.unsqueeze(0)
         summed = coefficients @ self.weights.flatten(1)
-        return summed.unflatten(1, self.weights.shape[1:])
+        return summed.view(-1, *self.weights.shape[1:])
 
 
 def grouped_linear(
@@ -97,7 +97,7 @@ def grouped_linear(
         return functional.linear(rows, weights[runs[0].group], bias)
     if not runs:
         return functional.linear(rows, weights[0], bias)
-    pieces = rows.split([run.stop - run.start for run in runs])
+    pieces = torch.split(rows, [run.stop - run.start for run in runs])
     return torch.cat(
         [
             functional.linear(piece, weights[run.group], bias)

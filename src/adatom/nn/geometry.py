@@ -75,7 +75,7 @@ def edge_geometry(
     num_types = types.source_features.shape[0]
     radial = RadialInputs(
         gaussian_basis(distances, cutoff, num_basis),
-        types.of_atom[target] * num_types + types.of_atom[source],
+        types.of_atom.index_select(0, target) * num_types + types.of_atom.index_select(0, source),
         types.source_features,
         types.target_features,
     )

@@ -41,7 +41,7 @@ class EdgeDegreeEmbedding(nn.Module):
 
     def forward(self, geometry: EdgeGeometry, num_atoms: int) -> torch.Tensor:
         """Return ``[N, S, C]``."""
-        messages = self.rad_func(geometry.radial).unflatten(1, (self.rows, self.channels))
+        messages = self.rad_func(geometry.radial).view(-1, self.rows, self.channels)
         returns = geometry.returns[:, : self.rows].transpose(1, 2)
         out = torch.bmm(returns, messages)
         return segment_sum(out, geometry.target, num_atoms) / _DEGREE_RESCALE
@@ -112,7 +112,13 @@ class Edgewise(nn.Module):
             ``[N, S, C]``.
         """
         mixture = Mixture(coefficients, geometry.runs)
-        pairs = torch.cat([features[geometry.source], features[geometry.target]], dim=2)
+        pairs = torch.cat(
+            [
+                features.index_select(0, geometry.source),
+                features.index_select(0, geometry.target),
+            ],
+            dim=2,
+        )
         rotated = torch.bmm(geometry.rotations, pairs)
         hidden, gates = self.so2_conv_1(rotated, mixture, geometry.radial)
         hidden = self.act(hidden, gates)

@@ -49,8 +49,10 @@ class LayerNormSH(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return the normalized features."""
-        scalars, *higher = features.split(_sizes(self.lmax), dim=1)
-        scalars = self.norm_l0(scalars)
+        scalars, *higher = torch.split(features, _sizes(self.lmax), dim=1)
+        scalars = nn.functional.layer_norm(
+            scalars, self.norm_l0.normalized_shape, self.norm_l0.weight, self.norm_l0.bias, _EPS
+        )
         if not higher:
             return scalars
         square = torch.stack([x.square().mean(dim=(1, 2)) for x in higher]).mean(0)
@@ -105,7 +107,7 @@ def _sizes(lmax: int) -> list[int]:
 
 
 def _centered_degrees(features: torch.Tensor, lmax: int) -> list[torch.Tensor]:
-    scalars, *higher = features.split(_sizes(lmax), dim=1)
+    scalars, *higher = torch.split(features, _sizes(lmax), dim=1)
     return [scalars - scalars.mean(dim=2, keepdim=True), *higher]
 
 

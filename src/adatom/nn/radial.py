@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import nn
@@ -88,8 +88,12 @@ class RadialMLP(nn.Module):
         super().__init__()
         self.num_basis = num_basis
         self.edge_channels = edge_channels
+        first = linear(num_basis + 2 * edge_channels, edge_channels)
+        # Distance and elements start with equal weight, whatever their numbers of inputs.
+        fill_normal(first.weight[:, :num_basis], 2 * _BASIS_SQUARE)
+        fill_normal(first.weight[:, num_basis:], 4 * edge_channels)
         self.net = nn.Sequential(
-            linear(num_basis + 2 * edge_channels, edge_channels),
+            first,
             nn.LayerNorm(edge_channels),
             nn.SiLU(),
             linear(edge_channels, edge_channels, gain=AFTER_SILU),
@@ -97,14 +101,10 @@ class RadialMLP(nn.Module):
             nn.SiLU(),
             linear(edge_channels, out_features, gain=AFTER_SILU),
         )
-        # Distance and elements start with equal weight, whatever their numbers of inputs.
-        first = self.net[0].weight
-        fill_normal(first[:, :num_basis], 2 * _BASIS_SQUARE)
-        fill_normal(first[:, num_basis:], 4 * edge_channels)
 
     def forward(self, inputs: RadialInputs) -> torch.Tensor:
         """Return ``[E, out_features]`` edge weights."""
-        first = self.net[0]
+        first = cast("nn.Linear", self.net[0])
         channels = self.edge_channels
         basis, source, target = first.weight.split([self.num_basis, channels, channels], dim=1)
         by_source = torch.addmm(first.bias, inputs.source_features, source.T)

@@ -108,11 +108,12 @@ class SO2Convolution(nn.Module):
             ]
         coefficients, runs = mixture
         first = grouped_linear(orders[0], self.fc_m0.merged(coefficients), self.fc_m0.bias, runs)
-        outputs = [first[:, self.extra :]]
+        extra, scalars = first.split([self.extra, first.shape[1] - self.extra], dim=1)
+        outputs = [scalars]
         for order, rows in zip(self.so2_m_conv, orders[1:], strict=True):
             outputs.append(grouped_linear(rows, order.real_matrix(coefficients), None, runs))
         joined = torch.cat(outputs, dim=1)
-        return joined.unflatten(1, (self.out_rows, self.out_channels)), first[:, : self.extra]
+        return joined.unflatten(1, (self.out_rows, self.out_channels)), extra
 
 
 def _weighted(features: torch.Tensor, weights: torch.Tensor, m: int) -> torch.Tensor:

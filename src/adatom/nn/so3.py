@@ -31,6 +31,6 @@ class SO3Linear(nn.Module):
         sizes = [2 * degree + 1 for degree in range(self.weight.shape[0])]
         pieces = [
             nn.functional.linear(rows, self.weight[degree], self.bias if degree == 0 else None)
-            for degree, rows in enumerate(features.split(sizes, dim=1))
+            for degree, rows in enumerate(torch.split(features, sizes, dim=1))
         ]
         return torch.cat(pieces, dim=1)

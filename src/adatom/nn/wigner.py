@@ -51,7 +51,7 @@ def edge_frames(directions: torch.Tensor) -> torch.Tensor:
     a = 1 / (1 + side * y)
     ax, az = a * x, a * z
     rows = [1 - ax * x, -side * x, -ax * z, x, y, z, -side * ax * z, -z, side * (1 - az * z)]
-    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+    return torch.stack(rows, dim=-1).view(*directions.shape, 3)
 
 
 class _EdgeRotation(torch.autograd.Function):
@@ -171,8 +171,9 @@ def _generators(lmax: int, dtype: torch.dtype, device: torch.device) -> torch.Te
         turn = torch.zeros_like(points)
         turn[:, axis] = 1
         tangent = torch.linalg.cross(turn, points)
-        values, slopes = torch.func.jvp(
-            lambda p: spherical_harmonics(p, lmax, normalization="integral"), (points,), (tangent,)
+        # Not torch.func.jvp, whose first call compiles for a second (and warns).
+        values, slopes = torch.autograd.functional.jvp(
+            lambda p: spherical_harmonics(p, lmax, normalization="integral"), points, tangent
         )
         out[:, :, axis] = torch.einsum("p,pi,pj->ij", weights, slopes, values)
     return out.flatten(0, 1).to(dtype=dtype, device=device)
