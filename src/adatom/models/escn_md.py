@@ -170,15 +170,15 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         system = self._embed_system(data)
         groups, coefficients = self._route(data, system)
         types = self._element_types(data)
-        geometry = self._geometry(edges[0], types, groups)
+        geometry = self._geometry(edges[0], types, groups, data.natoms)
 
         per_atom = system[data.batch]
-        features = self.edge_degree_embedding(geometry, data.num_atoms)
+        features = self.edge_degree_embedding(geometry)
         invariants = self.sphere_embedding(data.atomic_numbers) + per_atom
         features = torch.cat([features[:, :1] + invariants.unsqueeze(1), features[:, 1:]], dim=1)
         for k, block in enumerate(self.blocks):
             if edges[k + 1] is not edges[k]:
-                geometry = self._geometry(edges[k + 1], types, groups)
+                geometry = self._geometry(edges[k + 1], types, groups, data.natoms)
             features = block(features, per_atom, geometry, coefficients)
             features = self._balance(features, data)
         features = self.norm(features)
@@ -233,12 +233,17 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         )
 
     def _geometry(
-        self, edges: Neighborhood, types: ElementTypes, groups: list[int] | None
+        self,
+        edges: Neighborhood,
+        types: ElementTypes,
+        groups: list[int] | None,
+        natoms: torch.Tensor,
     ) -> EdgeGeometry:
-        if groups is None:
-            runs = [Run(0, 0, edges.source.shape[0])]
-        else:
-            runs = runs_of(groups, edges.counts.tolist())
+        num_edges, num_atoms = edges.source.shape[0], types.of_atom.shape[0]
+        edge_runs, atom_runs = [Run(0, 0, num_edges)], [Run(0, 0, num_atoms)]
+        if groups is not None:
+            edge_runs = runs_of(groups, edges.counts.tolist())
+            atom_runs = runs_of(groups, natoms.tolist())
         return edge_geometry(
             edges.source,
             edges.target,
@@ -247,7 +252,8 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
             cutoff=self.cutoff,
             num_basis=self.num_distance_basis,
             types=types,
-            runs=runs,
+            edge_runs=edge_runs,
+            atom_runs=atom_runs,
         )
 
     def _balance(self, features: torch.Tensor, data: AtomicData) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -33,19 +35,50 @@ class GateActivation(nn.Module):
             features: ``[E, R, H]``.
             gates: ``[E, lmax * H]`` before the sigmoid, degree 1 first.
         """
-        scalars = functional.silu(features[:, :1])
+        scalars, higher = torch.split(features, [1, features.shape[1] - 1], dim=1)
+        scalars = functional.silu(scalars)
         if not self.num_gates:
             return scalars
-        factors = torch.sigmoid(gates).view(gates.shape[0], -1, self.channels)
-        higher = features[:, 1:] * factors.index_select(1, self.degrees[1:] - 1)
+        factors = torch.sigmoid(gates).view(gates.shape[0], self.num_gates // self.channels, self.channels)
+        higher = higher * factors.index_select(1, self.degrees[1:] - 1)
         return torch.cat([scalars, higher], dim=1)
+
+
+class OrderGateActivation(nn.Module):
+    """The gates of :class:`GateActivation` on edge features kept per order (see ``so2.py``).
+
+    Args:
+        layout: Degrees and orders.
+        channels: H.
+    """
+
+    def __init__(self, layout: CoefficientLayout, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.num_gates = layout.lmax * channels
+
+    def forward(self, orders: Sequence[torch.Tensor], gates: torch.Tensor) -> list[torch.Tensor]:
+        """Apply the gates.
+
+        Args:
+            orders: One tensor per order.
+            gates: ``[E, lmax * H]`` before the sigmoid, degree 1 first.
+        """
+        factors = torch.sigmoid(gates)
+        scalars, higher = torch.split(orders[0], [self.channels, self.num_gates], dim=1)
+        out = [torch.cat([functional.silu(scalars), higher * factors], dim=1)]
+        for m, order in enumerate(orders[1:], start=1):
+            own = factors[:, (m - 1) * self.channels :]
+            signs = order.view(order.shape[0], 2, own.shape[1])
+            out.append((signs * own.unsqueeze(1)).flatten(1))
+        return out
 
 
 class SeparableS2Activation(nn.Module):
     """SiLU of own scalars on degree 0; all other rows through SiLU on a grid over the sphere.
 
     Args:
-        layout: Rows are those of the edges (m-major).
+        layout: Degrees and orders.
         channels: H.
         resolution: Grid size, or None for the default.
     """
@@ -56,18 +89,19 @@ class SeparableS2Activation(nn.Module):
         super().__init__()
         self.layout = layout
         self.resolution = resolution
+        self.channels = channels
         self.num_gates = channels
 
-    def forward(self, features: torch.Tensor, gates: torch.Tensor) -> torch.Tensor:
+    def forward(self, orders: Sequence[torch.Tensor], gates: torch.Tensor) -> list[torch.Tensor]:
         """Apply the activation.
 
         Args:
-            features: ``[E, R, H]``.
+            orders: One tensor per order (see ``so2.py``).
             gates: ``[E, H]`` scalars that replace degree 0.
         """
-        to_grid, from_grid = grid_matrices(
-            self.layout, self.resolution, features.dtype, features.device
-        )
+        to_grid, from_grid = grid_matrices(self.layout, self.resolution, gates.dtype, gates.device)
+        features = torch.cat(list(orders), dim=1).view(gates.shape[0], -1, self.channels)
         on_grid = functional.silu(torch.matmul(to_grid, features))
-        back = torch.matmul(from_grid[1:], on_grid)
-        return torch.cat([functional.silu(gates).unsqueeze(1), back], dim=1)
+        back = torch.matmul(from_grid[1:], on_grid).flatten(1)
+        out = torch.cat([functional.silu(gates), back], dim=1)
+        return list(torch.split(out, [order.shape[1] for order in orders], dim=1))

@@ -7,6 +7,7 @@ al., UMA, 2025).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -80,30 +81,43 @@ class MixedLinear(nn.Module):
 
 
 def grouped_linear(
-    rows: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor | None, runs: list[Run]
+    inputs: Sequence[torch.Tensor],
+    weights: Sequence[torch.Tensor],
+    bias: torch.Tensor | None,
+    runs: list[Run],
 ) -> torch.Tensor:
-    """Apply each run's weights to its rows.
+    """Apply each run's weights to its rows, and sum over the inputs.
 
     Args:
-        rows: ``[E, in]``.
-        weights: ``[G, out, in]``.
+        inputs: Tensors ``[E, ..., in]``.
+        weights: For each input, ``[G, out, in]``.
         bias: ``[out]`` shared by all groups, or None.
         runs: Cover all rows in order.
 
     Returns:
-        ``[E, out]``.
+        ``[E, ..., out]``.
     """
-    if len(runs) == 1:
-        return functional.linear(rows, weights[runs[0].group], bias)
-    if not runs:
-        return functional.linear(rows, weights[0], bias)
-    pieces = torch.split(rows, [run.stop - run.start for run in runs])
+    if len(runs) <= 1:
+        group = runs[0].group if runs else 0
+        return _sum_of_linears(inputs, [w[group] for w in weights], bias)
+    lengths = [run.stop - run.start for run in runs]
+    pieces = zip(*(torch.split(x, lengths) for x in inputs), strict=True)
     return torch.cat(
         [
-            functional.linear(piece, weights[run.group], bias)
+            _sum_of_linears(piece, [w[run.group] for w in weights], bias)
             for piece, run in zip(pieces, runs, strict=True)
         ]
     )
+
+
+def _sum_of_linears(
+    inputs: Sequence[torch.Tensor], weights: Sequence[torch.Tensor], bias: torch.Tensor | None
+) -> torch.Tensor:
+    total = functional.linear(inputs[0], weights[0], bias)
+    for x, weight in zip(inputs[1:], weights[1:], strict=True):
+        # In place: the sum is the only holder of this tensor, and its value is never saved.
+        total = total.addmm_(x, weight.T)
+    return total
 
 
 def expert_router(in_features: int, num_experts: int) -> nn.Sequential:

@@ -6,14 +6,13 @@ import torch
 from torch import nn
 
 from adatom.core.errors import unknown_name
-from adatom.nn.activations import GateActivation, SeparableS2Activation
+from adatom.nn.activations import OrderGateActivation, SeparableS2Activation
 from adatom.nn.experts import Mixture
 from adatom.nn.geometry import EdgeGeometry
 from adatom.nn.initialization import AFTER_SILU
 from adatom.nn.layout import CoefficientLayout
 from adatom.nn.radial import RadialMLP
-from adatom.nn.segments import segment_sum
-from adatom.nn.so2 import SO2Convolution
+from adatom.nn.so2 import SO2Convolution, SummedSO2Convolution
 
 #: Fixed divisor of the edge-degree sum in the published models.
 _DEGREE_RESCALE = 5.0
@@ -39,12 +38,17 @@ class EdgeDegreeEmbedding(nn.Module):
         self.channels = channels
         self.rad_func = RadialMLP(num_basis, edge_channels, self.rows * channels)
 
-    def forward(self, geometry: EdgeGeometry, num_atoms: int) -> torch.Tensor:
+    def forward(self, geometry: EdgeGeometry) -> torch.Tensor:
         """Return ``[N, S, C]``."""
-        messages = self.rad_func(geometry.radial).view(-1, self.rows, self.channels)
-        returns = geometry.returns[:, : self.rows].transpose(1, 2)
-        out = torch.bmm(returns, messages)
-        return segment_sum(out, geometry.target, num_atoms) / _DEGREE_RESCALE
+        messages = geometry.chunks.gather(self.rad_func(geometry.radial))
+        degrees = [
+            torch.bmm(
+                geometry.returns[0][:, degree**2 : (degree + 1) ** 2],
+                messages[:, :, degree * self.channels : (degree + 1) * self.channels],
+            )
+            for degree in range(self.rows)
+        ]
+        return geometry.chunks.sum_to_atoms(torch.cat(degrees, dim=1)) / _DEGREE_RESCALE
 
 
 class Edgewise(nn.Module):
@@ -75,22 +79,22 @@ class Edgewise(nn.Module):
         grid_resolution: int | None = None,
     ) -> None:
         super().__init__()
-        self.act: GateActivation | SeparableS2Activation
+        self.act: OrderGateActivation | SeparableS2Activation
         if act_type == "gate":
-            self.act = GateActivation(layout.edge_degrees, hidden_channels)
+            self.act = OrderGateActivation(layout, hidden_channels)
         elif act_type == "s2":
             self.act = SeparableS2Activation(layout, hidden_channels, grid_resolution)
         else:
             raise unknown_name("act_type", act_type, ("gate", "s2"))
         self.so2_conv_1 = SO2Convolution(
             layout,
-            2 * channels,
+            channels,
             hidden_channels,
             extra=self.act.num_gates,
             radial=radial,
             num_experts=num_experts,
         )
-        self.so2_conv_2 = SO2Convolution(
+        self.so2_conv_2 = SummedSO2Convolution(
             layout,
             hidden_channels,
             channels,
@@ -111,17 +115,15 @@ class Edgewise(nn.Module):
         Returns:
             ``[N, S, C]``.
         """
-        mixture = Mixture(coefficients, geometry.runs)
-        pairs = torch.cat(
-            [
-                features.index_select(0, geometry.source),
-                features.index_select(0, geometry.target),
-            ],
-            dim=2,
+        rotated = [
+            torch.bmm(geometry.rotations, features.index_select(0, atoms))
+            for atoms in (geometry.source, geometry.target)
+        ]
+        hidden, gates = self.so2_conv_1(
+            rotated, Mixture(coefficients, geometry.edge_runs), geometry.radial
         )
-        rotated = torch.bmm(geometry.rotations, pairs)
-        hidden, gates = self.so2_conv_1(rotated, mixture, geometry.radial)
         hidden = self.act(hidden, gates)
-        messages, _ = self.so2_conv_2(hidden, mixture)
-        messages = torch.bmm(geometry.returns.transpose(1, 2), messages)
-        return segment_sum(messages, geometry.target, features.shape[0])
+        summed: torch.Tensor = self.so2_conv_2(
+            hidden, geometry, Mixture(coefficients, geometry.atom_runs)
+        )
+        return summed

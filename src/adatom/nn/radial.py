@@ -102,8 +102,16 @@ class RadialMLP(nn.Module):
             linear(edge_channels, out_features, gain=AFTER_SILU),
         )
 
-    def forward(self, inputs: RadialInputs) -> torch.Tensor:
-        """Return ``[E, out_features]`` edge weights."""
+    def forward(self, inputs: RadialInputs, order: torch.Tensor | None = None) -> torch.Tensor:
+        """Compute edge weights.
+
+        Args:
+            inputs: Distances and elements of the edges.
+            order: ``[out_features]`` int64; which output comes where, or None for as stored.
+
+        Returns:
+            ``[E, out_features]``.
+        """
         first = cast("nn.Linear", self.net[0])
         channels = self.edge_channels
         basis, source, target = first.weight.split([self.num_basis, channels, channels], dim=1)
@@ -111,6 +119,10 @@ class RadialMLP(nn.Module):
         by_target = inputs.target_features @ target.T
         table = (by_target.unsqueeze(1) + by_source).flatten(0, 1)
         hidden = torch.addmm(table.index_select(0, inputs.pairs), inputs.basis, basis.T)
-        for layer in list(self.net)[1:]:
+        *inner, last = list(self.net)[1:]
+        for layer in inner:
             hidden = layer(hidden)
-        return hidden
+        weight, bias = cast("torch.Tensor", last.weight), cast("torch.Tensor", last.bias)
+        if order is not None:
+            weight, bias = weight.index_select(0, order), bias.index_select(0, order)
+        return nn.functional.linear(hidden, weight, bias)

@@ -2,21 +2,25 @@
 
 In the edge frame, a rotation about the edge mixes only the components +m and -m of one order, so
 an equivariant linear map acts like a complex matrix on each order (Passaro and Zitnick, eSCN,
-ICML 2023, section 3.2).
+ICML 2023, section 3.2). Edge features are kept as one tensor per order m: ``[E, n C]`` for m = 0
+and ``[E, 2 n C]`` (all +m rows, then all -m rows) for m >= 1, with n = lmax + 1 - m degrees.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from adatom.nn.experts import MixedLinear, Mixture, grouped_linear
+from adatom.nn.geometry import EdgeGeometry
 from adatom.nn.layout import CoefficientLayout
 from adatom.nn.radial import RadialInputs, RadialMLP
 
 
 class SO2Order(nn.Module):
-    """The complex map of one order m >= 1, stored as ``[A; B]`` stacked over outputs.
+    """The complex map A + iB of one order m >= 1, stored as ``[A; B]`` stacked over outputs.
 
     Args:
         in_features: Degrees of this order times input channels.
@@ -37,24 +41,50 @@ class SO2Order(nn.Module):
             gain=gain * 0.5**0.5,
         )
 
-    def real_matrix(self, coefficients: torch.Tensor | None) -> torch.Tensor:
-        """Return ``[[A, -B], [B, A]]`` of each group, ``[G, 2 out, 2 in]``."""
-        a, b = self.fc.merged(coefficients).chunk(2, dim=1)
-        return torch.cat([torch.cat([a, -b], dim=2), torch.cat([b, a], dim=2)], dim=1)
+
+class _SO2Maps(nn.Module):
+    """The parameters of one convolution: a real map for m = 0, a complex one for each m >= 1."""
+
+    def __init__(
+        self,
+        layout: CoefficientLayout,
+        in_channels: int,
+        out_channels: int,
+        *,
+        extra: int,
+        num_experts: int,
+        gain: float,
+    ) -> None:
+        super().__init__()
+        self.layout = layout
+        self.degrees = [layout.degrees_of_order(m) for m in range(layout.mmax + 1)]
+        self.fc_m0 = MixedLinear(
+            self.degrees[0] * in_channels,
+            extra + self.degrees[0] * out_channels,
+            num_experts=num_experts,
+            gain=gain,
+        )
+        self.so2_m_conv = nn.ModuleList(
+            SO2Order(n * in_channels, n * out_channels, num_experts=num_experts, gain=gain)
+            for n in self.degrees[1:]
+        )
+
+    def _merged(self, coefficients: torch.Tensor | None) -> list[torch.Tensor]:
+        """Return the stored matrix of each order and group, ``[G, out or 2 out, in]``."""
+        maps = [self.fc_m0, *(order.fc for order in self.so2_m_conv)]
+        return [layer.merged(coefficients) for layer in maps]
 
 
-class SO2Convolution(nn.Module):
-    """One linear map per order on m-major edge features.
+class SO2Convolution(_SO2Maps):
+    """One map per order on pairs of edge features, multiplied by radial weights first.
 
     Args:
         layout: Degrees and orders.
-        in_channels: Channels per input row.
+        in_channels: Channels of each of the two inputs.
         out_channels: Channels per output row.
         extra: Additional invariant outputs (gate scalars).
-        radial: ``(num_basis, edge_channels)`` of a radial network that multiplies the inputs, or
-            None.
+        radial: ``(num_basis, edge_channels)`` of the radial network.
         num_experts: X; 0 makes plain layers.
-        gain: Standard deviation of the output for unit-variance input.
     """
 
     def __init__(
@@ -63,61 +93,152 @@ class SO2Convolution(nn.Module):
         in_channels: int,
         out_channels: int,
         *,
-        extra: int = 0,
-        radial: tuple[int, int] | None = None,
+        extra: int,
+        radial: tuple[int, int],
         num_experts: int = 0,
-        gain: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.extra = extra
-        self.out_channels = out_channels
-        degrees = [layout.degrees_of_order(m) for m in range(layout.mmax + 1)]
-        self.in_sizes = [size * in_channels for size in layout.order_sizes]
-        self.radial_sizes = [size * in_channels for size in degrees]
-        self.out_rows = layout.edge_size
-        self.fc_m0 = MixedLinear(
-            degrees[0] * in_channels,
-            extra + degrees[0] * out_channels,
+        super().__init__(
+            layout,
+            2 * in_channels,
+            out_channels,
+            extra=extra,
             num_experts=num_experts,
-            gain=gain,
+            gain=1.0,
         )
-        self.so2_m_conv = nn.ModuleList(
-            SO2Order(size * in_channels, size * out_channels, num_experts=num_experts, gain=gain)
-            for size in degrees[1:]
-        )
-        self.rad_func = RadialMLP(*radial, sum(self.radial_sizes)) if radial else None
+        self.extra = extra
+        self.in_channels = in_channels
+        self.order_sizes = [size * in_channels for size in layout.order_sizes]
+        self.weight_sizes = [n * in_channels for n in self.degrees]
+        rows = 2 * sum(self.weight_sizes)
+        self.rad_func = RadialMLP(*radial, rows)
+        # Stored outputs run over (order, degree, input, channel); here each input comes alone.
+        stored = torch.arange(rows).view(-1, 2, in_channels)
+        self.register_buffer("by_input", stored.transpose(0, 1).flatten(), persistent=False)
+
+    by_input: torch.Tensor
 
     def forward(
-        self, features: torch.Tensor, mixture: Mixture, radial: RadialInputs | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        self, inputs: Sequence[torch.Tensor], mixture: Mixture, radial: RadialInputs
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Convolve edge features.
 
         Args:
-            features: ``[E, R, in_channels]`` in the edge frame, m-major.
+            inputs: Two tensors ``[E, R, in_channels]`` in the edge frame, m-major.
             mixture: Expert coefficients and the edges they apply to.
-            radial: Inputs of the radial network; needed if the layer has one.
+            radial: Inputs of the radial network.
 
         Returns:
-            ``[E, R, out_channels]`` and the extra invariants ``[E, extra]``.
+            One tensor per order, and the extra invariants ``[E, extra]``.
         """
-        orders = list(features.flatten(1).split(self.in_sizes, dim=1))
-        if self.rad_func is not None and radial is not None:
-            weights = self.rad_func(radial).split(self.radial_sizes, dim=1)
-            orders = [
-                _weighted(x, w, m) for m, (x, w) in enumerate(zip(orders, weights, strict=True))
-            ]
-        coefficients, runs = mixture
-        first = grouped_linear(orders[0], self.fc_m0.merged(coefficients), self.fc_m0.bias, runs)
-        extra, scalars = first.split([self.extra, first.shape[1] - self.extra], dim=1)
-        outputs = [scalars]
-        for order, rows in zip(self.so2_m_conv, orders[1:], strict=True):
-            outputs.append(grouped_linear(rows, order.real_matrix(coefficients), None, runs))
-        joined = torch.cat(outputs, dim=1)
-        return joined.unflatten(1, (self.out_rows, self.out_channels)), extra
+        weights = torch.split(self.rad_func(radial, self.by_input), 2 * self.weight_sizes, dim=1)
+        orders = len(self.degrees)
+        weighted: list[list[torch.Tensor]] = [[] for _ in range(orders)]
+        for i, features in enumerate(inputs):
+            pieces = torch.split(features.flatten(1), self.order_sizes, dim=1)
+            for m, piece in enumerate(pieces):
+                weighted[m].append(_weighted(piece, weights[i * orders + m], m))
+        outputs = []
+        for m, merged in enumerate(self._merged(mixture.coefficients)):
+            bias = self.fc_m0.bias if m == 0 else None
+            matrices = self._by_input(merged, m)
+            outputs.append(grouped_linear(weighted[m], matrices, bias, mixture.runs))
+        width = outputs[0].shape[1] - self.extra
+        extra, outputs[0] = torch.split(outputs[0], [self.extra, width], dim=1)
+        return outputs, extra
+
+    def _by_input(self, merged: torch.Tensor, m: int) -> list[torch.Tensor]:
+        """Return the real matrix of an order for each of the two inputs."""
+        groups, out, _ = merged.shape
+        halves = merged.view(groups, out, -1, 2, self.in_channels).unbind(3)
+        matrices = [half.flatten(2) for half in halves]
+        return matrices if m == 0 else [_real_matrix(matrix) for matrix in matrices]
+
+
+class SummedSO2Convolution(_SO2Maps):
+    """One map per order, rotation back from the edge frames and sum over the edges into an atom.
+
+    Map and sum are both linear, so the sum is taken first: for each atom and each pair of an
+    output coefficient with an order, the features are summed with the entries of the rotation as
+    weights. The maps then act once per atom instead of once per edge.
+
+    Args:
+        layout: Degrees and orders.
+        in_channels: Channels per input row.
+        out_channels: Channels per output row.
+        num_experts: X; 0 makes plain layers.
+        gain: Standard deviation of one edge's output for unit-variance input.
+    """
+
+    def __init__(
+        self,
+        layout: CoefficientLayout,
+        in_channels: int,
+        out_channels: int,
+        *,
+        num_experts: int = 0,
+        gain: float = 1.0,
+    ) -> None:
+        super().__init__(
+            layout, in_channels, out_channels, extra=0, num_experts=num_experts, gain=gain
+        )
+        self.out_channels = out_channels
+
+    def forward(
+        self, orders: Sequence[torch.Tensor], geometry: EdgeGeometry, mixture: Mixture
+    ) -> torch.Tensor:
+        """Return the summed messages.
+
+        Args:
+            orders: One tensor of edge features per order.
+            geometry: The edges.
+            mixture: Expert coefficients and the atoms they apply to.
+
+        Returns:
+            ``[N, S, out_channels]``.
+        """
+        sums = [self._summed(x, geometry, m) for m, x in enumerate(orders)]
+        merged = self._merged(mixture.coefficients)
+        bias = self.fc_m0.bias
+        degrees = []
+        for degree in range(self.layout.lmax + 1):
+            used = range(min(degree, self.layout.mmax) + 1)
+            columns = slice(degree**2, (degree + 1) ** 2)
+            rows = [sums[m][:, degree**2 - m * m : (degree + 1) ** 2 - m * m] for m in used]
+            matrix = torch.cat([self._degree_matrix(merged[m], m, degree) for m in used], dim=2)
+            out = grouped_linear([torch.cat(rows, dim=2)], [matrix], None, mixture.runs)
+            if bias is not None:
+                own = bias.view(-1, self.out_channels)[degree]
+                out = torch.addcmul(out, geometry.return_sums[:, columns].unsqueeze(2), own)
+            degrees.append(out)
+        return torch.cat(degrees, dim=1)
+
+    def _summed(self, order: torch.Tensor, geometry: EdgeGeometry, m: int) -> torch.Tensor:
+        """Sum an order over edges, weighted by the rotation; ``[N, S - m^2, inputs]``."""
+        sums = torch.bmm(geometry.returns[m], geometry.chunks.gather(order))
+        if m:
+            chunks, rows, width = sums.shape
+            signs = sums.view(chunks, 2, rows // 2, 2, width // 2)
+            real = signs[:, 0, :, 0] + signs[:, 1, :, 1]
+            imaginary = signs[:, 1, :, 0] - signs[:, 0, :, 1]
+            sums = torch.cat([real, imaginary], dim=2)
+        return geometry.chunks.sum_to_atoms(sums)
+
+    def _degree_matrix(self, merged: torch.Tensor, m: int, degree: int) -> torch.Tensor:
+        """Return the part of an order's matrix that makes one degree, ``[G, out, in or 2 in]``."""
+        groups, _, width = merged.shape
+        parts = merged.view(groups, -1, self.degrees[m], self.out_channels, width)
+        return torch.cat(parts[:, :, degree - m].unbind(1), dim=2)
+
+
+def _real_matrix(merged: torch.Tensor) -> torch.Tensor:
+    """Return ``[[A, -B], [B, A]]`` from ``[A; B]``, ``[G, 2 out, 2 in]``."""
+    a, b = merged.chunk(2, dim=1)
+    return torch.cat([torch.cat([a, -b], dim=2), torch.cat([b, a], dim=2)], dim=1)
 
 
 def _weighted(features: torch.Tensor, weights: torch.Tensor, m: int) -> torch.Tensor:
     """Multiply both signs of an order by the same weights."""
     if m == 0:
         return features * weights
-    return (features.unflatten(1, (2, -1)) * weights.unsqueeze(1)).flatten(1)
+    signs = features.view(features.shape[0], 2, weights.shape[1])
+    return (signs * weights.unsqueeze(1)).flatten(1)

@@ -1,0 +1,59 @@
+"""Edges grouped by target in chunks of equal size, so that sums over neighbors are products."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+#: Edges per chunk. Larger chunks make better products, smaller ones have fewer empty slots.
+_CHUNK = 16
+
+
+class TargetChunks(NamedTuple):
+    """Chunks of edges that share a target atom; the last chunk of an atom has empty slots.
+
+    Attributes:
+        edges: ``[chunks, size]`` int64; the edge in each slot. Empty slots repeat an edge of the
+            same chunk, and whatever multiplies them must be zero.
+        filled: ``[chunks, size]`` bool; False in empty slots.
+        atoms: ``[chunks]`` int64; the target.
+        num_atoms: N.
+    """
+
+    edges: torch.Tensor
+    filled: torch.Tensor
+    atoms: torch.Tensor
+    num_atoms: int
+
+    def gather(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the rows ``[E, k]`` of the edges in their slots, ``[chunks, size, k]``."""
+        return rows.index_select(0, self.edges.flatten()).view(*self.edges.shape, rows.shape[1])
+
+    def sum_to_atoms(self, rows: torch.Tensor) -> torch.Tensor:
+        """Sum ``[chunks, ...]`` over the chunks of each atom, ``[N, ...]``."""
+        zeros = rows.new_zeros((self.num_atoms, *rows.shape[1:]))
+        return zeros.index_add(0, self.atoms, rows)
+
+
+def target_chunks(target: torch.Tensor, num_atoms: int, size: int = _CHUNK) -> TargetChunks:
+    """Group edges by target.
+
+    Args:
+        target: ``[E]`` int64, non-decreasing.
+        num_atoms: N.
+        size: Slots per chunk.
+    """
+    degrees = torch.bincount(target, minlength=num_atoms)
+    chunks = (degrees + size - 1) // size
+    total = int(chunks.sum())
+    atoms = torch.repeat_interleave(
+        torch.arange(num_atoms, device=target.device), chunks, output_size=total
+    )
+    first_chunk = torch.cumsum(chunks, 0) - chunks
+    first_edge = torch.cumsum(degrees, 0) - degrees
+    start = (torch.arange(total, device=target.device) - first_chunk[atoms]) * size
+    slots = start.unsqueeze(1) + torch.arange(size, device=target.device)
+    filled = slots < degrees[atoms].unsqueeze(1)
+    edges = first_edge[atoms].unsqueeze(1) + torch.where(filled, slots, start.unsqueeze(1))
+    return TargetChunks(edges, filled, atoms, num_atoms)
