@@ -29,6 +29,8 @@ class DataSource:
         units: From ``energy``, ``forces``, ``stress``, ``length`` to a unit; null means what the
             file declares, else eV and angstrom.
         index: Which structures of each file, such as ``"::10"``; null means all.
+        key_map: Names of other things in the file, such as ``atomic_numbers`` and ``pos`` of an
+            npz; see :func:`adatom.data.open_dataset`.
     """
 
     path: str | list[str]
@@ -36,6 +38,7 @@ class DataSource:
     label_keys: dict[str, str] | None = None
     units: dict[str, str] | None = None
     index: str | None = None
+    key_map: dict[str, str] | None = None
 
 
 @dataclass(slots=True)
@@ -65,6 +68,7 @@ def read_sources(sources: Sequence[DataSource]) -> Structures:
             dataset=source.dataset,
             label_keys=source.label_keys,
             units=source.units,
+            key_map=source.key_map,
             index=source.index,
         )
         found.systems += [opened[i] for i in range(len(opened))]
