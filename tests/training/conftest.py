@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase.build import bulk
-from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
+
+from adatom.core.precision import deterministic
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -28,11 +30,11 @@ def copper(tmp_path_factory: pytest.TempPathFactory) -> Path:
         atoms.set_cell(atoms.cell.array @ strain, scale_atoms=True)
         atoms.positions += 0.1 * rng.standard_normal(atoms.positions.shape)
         atoms.calc = EMT()
-        labels = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
-        try:
-            labels["stress"] = atoms.get_stress()
-        except PropertyNotImplementedError:
-            pass
+        labels = {
+            "energy": atoms.get_potential_energy(),
+            "forces": atoms.get_forces(),
+            "stress": atoms.get_stress(),
+        }
         atoms.calc = SinglePointCalculator(atoms, **labels)
         atoms.info["sid"] = f"cu{i}"
         frames.append(atoms)
@@ -41,9 +43,24 @@ def copper(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def config(copper: Path, tmp_path: Path) -> Callable[..., Path]:
-    """Return a function that writes a configuration file of a toy training."""
+_DEFAULTS = {
+    "trainer": "{max_epochs: 3, deterministic: true}",
+    "checkpoint": "{every_steps: 2}",
+    "logging": "{every_n_steps: 1}",
+}
+
+
+@pytest.fixture(autouse=True)
+def process_state() -> Iterator[None]:
+    """Undo what a command may set for its whole process."""
+    with deterministic(), torch.random.fork_rng():
+        torch.use_deterministic_algorithms(mode=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def config(copper: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a function that writes a configuration file of a toy training (18 steps)."""
 
     def write_config(name: str = "toy", **extra: str) -> Path:
         lines = [
@@ -55,12 +72,9 @@ def config(copper: Path, tmp_path: Path) -> Callable[..., Path]:
             f"  train: {copper}",
             "  val_fraction: 0.25",
             "  batch_size: 3",
-            "trainer: {max_epochs: 3, deterministic: true}",
-            "checkpoint: {every_steps: 2}",
-            "logging: {every_n_steps: 1}",
-            *[f"{key}: {value}" for key, value in extra.items()],
+            *[f"{key}: {value}" for key, value in (_DEFAULTS | extra).items()],
         ]
-        path = tmp_path / f"{name}.yaml"
+        path = tmp_path_factory.mktemp("config") / f"{name}.yaml"
         path.write_text("\n".join(lines) + "\n")
         return path
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,12 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from adatom.cli.s2ef import main
+from adatom.cli.s2ef import S2EFCLI, main
 from adatom.core.errors import CheckpointError, ConfigError
-from adatom.core.precision import deterministic
 from adatom.training.resume import random_state, read_training_checkpoint, set_random_state
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for a process that is gone."""
 
 
@@ -33,25 +33,18 @@ class KillAt(Callback):
         def strike(trainer: Trainer, module: LightningModule, *_: Any) -> None:
             del module
             if trainer.global_step >= step:
-                raise Killed
+                raise KilledError
 
         setattr(self, hook, strike)
-
-
-@pytest.fixture(autouse=True)
-def put_back() -> Iterator[None]:
-    """Undo what a command may set for its whole process."""
-    with deterministic(), torch.random.fork_rng():
-        yield
 
 
 def run(config: Path, folder: Path, *more: str) -> None:
     main(["fit", "--config", str(config), "--run_dir", str(folder), *more])
 
 
-@pytest.fixture
-def reference(config: Callable[..., Path], tmp_path: Path) -> Path:
-    folder = tmp_path / "uninterrupted"
+@pytest.fixture(scope="module")
+def reference(config: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "uninterrupted"
     run(config(), folder)
     return folder
 
@@ -80,8 +73,6 @@ def test_killed_run_gives_the_same_curve_and_weights(
     hook: str,
 ) -> None:
     folder = tmp_path / "killed"
-    from adatom.cli.s2ef import S2EFCLI
-
     original = S2EFCLI.instantiate_trainer
 
     def with_killer(self: Any, **kwargs: Any) -> Trainer:
@@ -91,7 +82,7 @@ def test_killed_run_gives_the_same_curve_and_weights(
 
     with monkeypatch.context() as patch:
         patch.setattr(S2EFCLI, "instantiate_trainer", with_killer)
-        with pytest.raises(Killed):
+        with pytest.raises(KilledError):
             run(config(), folder)
     torch.manual_seed(99)  # the state of the process must not matter
     run(config(), folder)
@@ -146,12 +137,16 @@ def test_the_directory_explains_itself(reference: Path) -> None:
     }
 
 
-def test_a_damaged_checkpoint_is_an_error(reference: Path, config: Callable[..., Path]) -> None:
-    last = reference / "checkpoints" / "last.ckpt"
+def test_a_damaged_checkpoint_is_an_error(
+    reference: Path, config: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "damaged"
+    shutil.copytree(reference, folder)
+    last = folder / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
-    (reference / "result.json").unlink()
+    (folder / "result.json").unlink()
     with pytest.raises(CheckpointError, match=r"last\.ckpt"):
-        run(config(), reference)
+        run(config(), folder)
 
 
 def test_random_state_round_trip() -> None:

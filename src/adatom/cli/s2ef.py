@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from lightning.pytorch import Trainer
@@ -17,6 +18,7 @@ from lightning.pytorch.loggers import Logger
 from adatom.checkpoint.format import load_potential
 from adatom.cli.arguments import Parser
 from adatom.core.console import print_table, say
+from adatom.core.errors import unknown_name
 from adatom.data.writers import with_predictions, write_structures
 from adatom.models.registry import find_class, registered_classes
 from adatom.training.checkpoints import RunCheckpoints
@@ -54,6 +56,17 @@ class _Parser(Parser, LightningArgumentParser):
         """
         added: list[str] = super().add_class_arguments(*args, **kwargs | {"sub_configs": False})
         return added
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise the mistake as one sentence; an unknown class name gets the known ones.
+
+        Raises:
+            AdatomError: Always.
+        """
+        unknown = re.search(r"dot import path string: (\S+)", message)
+        if unknown:
+            raise unknown_name("model class", unknown[1], registered_classes()) from ex
+        super().error(message, ex)
 
 
 class S2EFCLI(LightningCLI):
