@@ -8,8 +8,8 @@ from adatom.graph.candidates import SEARCH_MARGIN, Candidates
 from adatom.graph.cell_bins import CellBins, bin_atoms, linear_index
 from adatom.graph.periodic_systems import PeriodicSystems
 
-#: Pairs of bins looked at in one go; bounds the memory of a search at about 0.3 GB.
-_BIN_PAIRS_AT_ONCE = 2**20
+#: Pairs of bins looked at in one go: about a million pairs of atoms and 0.2 GB in a dense metal.
+_BIN_PAIRS_AT_ONCE = 2**18
 
 
 def torch_candidates(systems: PeriodicSystems, cutoff: float) -> Candidates:
@@ -62,7 +62,8 @@ def _search_bins(
     cell = systems.cell[bins.system[home]]
     shift = torch.bmm(images.to(cell.dtype).unsqueeze(1), cell).squeeze(1)
     vector = bins.wrapped[source] - bins.wrapped[target] + shift[pair]
-    near = torch.nonzero((vector * vector).sum(1) <= radius * radius).flatten()
+    x, y, z = (vector * vector).unbind(1)
+    near = torch.nonzero(x + y + z <= radius * radius).flatten()
     source, target = source[near], target[near]
     offsets = images[pair[near]] - bins.wraps[source] + bins.wraps[target]
     return Candidates(source, target, offsets)
