@@ -1,0 +1,76 @@
+"""One measurement of fairchem-core; runs in its environment."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from ase.calculators.calculator import all_changes
+from fairchem.core import FAIRChemCalculator
+from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_batch
+from fairchem.core.units.mlip_unit import load_predict_unit
+from fairchem.core.units.mlip_unit.api.inference import (
+    InferenceSettings,
+    guess_inference_settings,
+)
+
+from benchmarks.jobs import Job, serve
+from benchmarks.structures import load_structure, moved
+
+
+def settings_of(job: Job) -> InferenceSettings:
+    """Return the settings of a mode; ``batch`` and ``default`` are fairchem's own presets."""
+    if job.mode == "merged":
+        settings = InferenceSettings(merge_mole=True, activation_checkpointing=False)
+    else:
+        settings = guess_inference_settings(job.mode)
+    return replace(
+        settings,
+        torch_num_threads=job.threads,
+        auto_add_default_untrained_tasks=job.call != "ef",
+    )
+
+
+def prepare(job: Job) -> Callable[[int], dict[str, Any]]:
+    """Load the potential and return what one call does."""
+    # Merging rebuilds the backbone from its settings, which have to know about stress.
+    overrides = {"backbone": {"regress_stress": job.call != "ef"}}
+    unit = load_predict_unit(job.checkpoint, settings_of(job), overrides=overrides, device="cpu")
+    atoms = load_structure(job.structure)
+    task = atoms.info["task"]
+
+    def through_calculator(number: int) -> dict[str, Any]:
+        calculator.calculate(moved(atoms, number), ["energy", "forces", "stress"], all_changes)
+        return values_of(calculator.results)
+
+    def through_unit(number: int) -> dict[str, Any]:
+        data = AtomicData.from_ase(
+            moved(atoms, number), task_name=task, r_data_keys=["charge", "spin"]
+        )
+        return values_of(unit.predict(atomicdata_list_to_batch([data])))
+
+    if job.call != "ase":
+        return through_unit
+    calculator = FAIRChemCalculator(unit, task_name=task)
+    return through_calculator
+
+
+def values_of(results: dict[str, Any]) -> dict[str, Any]:
+    """Return energy and forces as plain numbers."""
+    energy = torch.as_tensor(results["energy"]).double().sum()
+    return {"energy": float(energy), "forces": torch.as_tensor(results["forces"]).tolist()}
+
+
+def main() -> None:
+    """Serve one job."""
+    job = Job.from_json(sys.argv[1])
+    versions = {"fairchem-core": version("fairchem-core"), "torch": torch.__version__}
+    serve(job, prepare(job), {"versions": versions, "atoms": len(load_structure(job.structure))})
+
+
+if __name__ == "__main__":
+    main()

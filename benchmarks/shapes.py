@@ -1,0 +1,38 @@
+"""Sizes of the networks that are compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+#: Keyword arguments that both programs' eSCN-MD backbones share.
+SHAPES: dict[str, dict[str, Any]] = {
+    # The released UMA-S (shared/reference/uma.md, section 1.14).
+    "uma-s": {
+        "sphere_channels": 128,
+        "hidden_channels": 128,
+        "edge_channels": 128,
+        "lmax": 2,
+        "mmax": 2,
+        "num_layers": 4,
+        "num_distance_basis": 32,
+        "num_experts": 32,
+        "cutoff": 6.0,
+        "max_neighbors": 300,
+    },
+    # About what the embedded default potential has.
+    "small": {
+        "sphere_channels": 32,
+        "hidden_channels": 32,
+        "edge_channels": 32,
+        "lmax": 2,
+        "mmax": 2,
+        "num_layers": 2,
+        "num_distance_basis": 32,
+        "num_experts": 8,
+        "cutoff": 5.0,
+        "max_neighbors": 300,
+    },
+}
+
+#: One factor of all outputs, as in the released models.
+RMSD = 1.423

@@ -1,0 +1,199 @@
+"""Measuring processes and the order in which they take turns."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from adatom.core.console import say
+from adatom.core.errors import ConfigError
+from benchmarks.jobs import MARK, Job
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: Keeps freed memory instead of returning it to the system after every large temporary. Much of
+#: the time of programs that allocate a lot is page faults; a user gets the untouched environment.
+TUNED_MALLOC = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_TOP_PAD_": "500000000",
+}
+ENVIRONMENTS: dict[str, dict[str, str]] = {"untouched": {}, "tuned": TUNED_MALLOC}
+
+
+def fairchem_python() -> Path:
+    """Return the interpreter of fairchem-core's environment.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    given = os.environ.get("ADATOM_FAIRCHEM_PYTHON")
+    path = Path(given) if given else ROOT / ".venv-fairchem" / "bin" / "python"
+    if not path.exists():
+        raise ConfigError(
+            f"There is no {str(path)!r}",
+            expected="the interpreter of an environment with fairchem-core 2.24.0",
+            fix="Run benchmarks/setup_fairchem.sh, set ADATOM_FAIRCHEM_PYTHON, or leave fairchem "
+            "out (--fairchem none).",
+        )
+    return path
+
+
+def environment(job: Job, extra: Mapping[str, str]) -> dict[str, str]:
+    """Return a worker's environment variables: the caller's, threads, and ``extra``."""
+    threads = str(job.threads)
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
+    kept |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+    return kept | dict(extra)
+
+
+@dataclass
+class Timings:
+    """What was measured of one worker.
+
+    Attributes:
+        seconds: Each timed call.
+        relative: Each timed call over the reference's call of the same round.
+        peak_gb: Peak memory of the process.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    relative: list[float] = field(default_factory=list)
+    peak_gb: float = 0.0
+
+    @property
+    def best(self) -> float:
+        """Shortest call in seconds."""
+        return min(self.seconds)
+
+    @property
+    def median(self) -> float:
+        """Median call in seconds."""
+        return statistics.median(self.seconds)
+
+    @property
+    def ratio(self) -> float:
+        """Median of the ratios to the reference."""
+        return statistics.median(self.relative)
+
+
+class Worker:
+    """One measuring process.
+
+    Args:
+        job: What it measures.
+        module: The worker's module, such as ``"benchmarks.adatom_worker"``.
+        python: Its interpreter.
+        variables: Additional environment variables.
+
+    Attributes:
+        report: What it said when it was ready.
+        timings: What was measured.
+
+    Raises:
+        ConfigError: If it fails; the end of its error output is shown.
+    """
+
+    def __init__(
+        self, job: Job, module: str, python: Path, variables: Mapping[str, str] | None = None
+    ) -> None:
+        self.job = job
+        self.timings = Timings()
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the process)
+        self._process = subprocess.Popen(
+            [str(python), "-m", module, job.to_json()],
+            cwd=ROOT,
+            env=environment(job, variables or {}),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        self.report = self._answer()
+        self.resident_gb = float(self.report["resident_gb"])
+
+    def call(self) -> float:
+        """Make one timed call and return its seconds."""
+        pipe = self._pipe(self._process.stdin)
+        pipe.write("call\n")
+        pipe.flush()
+        values = self._answer()
+        self.resident_gb = values["resident_gb"]
+        self.timings.peak_gb = values["peak_gb"]
+        self.timings.seconds.append(values["seconds"])
+        return self.timings.seconds[-1]
+
+    def close(self) -> None:
+        """End the process."""
+        self._pipe(self._process.stdin).close()
+        try:
+            self._process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._pipe(self._process.stdout).close()
+        self._log.close()
+
+    def _answer(self) -> dict[str, Any]:
+        for line in self._pipe(self._process.stdout):
+            if line.startswith(MARK):
+                values: dict[str, Any] = json.loads(line.removeprefix(MARK))
+                return values
+        self._process.wait()
+        self._log.seek(0)
+        ending = " | ".join(self._log.read().strip().splitlines()[-4:])
+        raise ConfigError(f"The measurement {self.job.to_json()} failed: {ending}")
+
+    @staticmethod
+    def _pipe(stream: Any) -> TextIO:
+        if stream is None:
+            raise ConfigError("A measuring process has no pipe")
+        pipe: TextIO = stream
+        return pipe
+
+
+def start(job: Job, variables: Mapping[str, str], *, purpose: str = "worker") -> Worker:
+    """Start the worker of a job in the right interpreter.
+
+    Args:
+        job: What to measure.
+        variables: Additional environment variables.
+        purpose: ``"worker"`` (inference) or ``"trainer"``.
+    """
+    python = fairchem_python() if job.program == "fairchem" else Path(sys.executable)
+    say(f"  starting {job.program} {job.mode} {job.call}, {Path(job.structure).name}")
+    return Worker(job, f"benchmarks.{job.program}_{purpose}", python, variables)
+
+
+def take_turns(
+    workers: Sequence[Worker], *, seconds: float, most: int = 50, least: int = 3
+) -> None:
+    """Time all workers alternately; the order is reversed in every second round.
+
+    Ratios are to the first worker with the same kind of call, within each round.
+
+    Args:
+        workers: At least one.
+        seconds: About how long one worker's calls may take together.
+        most: Rounds at most.
+        least: Rounds at least.
+    """
+    slowest = max(worker.call() for worker in workers)
+    for worker in workers:
+        # That round only measured how long a round takes; it warms up as well.
+        worker.timings.seconds.pop()
+    rounds = max(least, min(most, int(seconds / slowest)))
+    for k in range(rounds):
+        order = list(workers) if k % 2 == 0 else list(reversed(workers))
+        taken = {id(worker): worker.call() for worker in order}
+        for worker in workers:
+            reference = next(w for w in workers if w.job.call == worker.job.call)
+            worker.timings.relative.append(taken[id(worker)] / taken[id(reference)])
