@@ -12,6 +12,9 @@ from adatom.nn.layout import CoefficientLayout
 from adatom.nn.message_passing import Edgewise
 from adatom.nn.norms import build_norm
 
+#: Size of the initial update by the network on each atom, relative to its input.
+_UPDATE_GAIN = 0.5
+
 
 class EscnBlock(nn.Module):
     """Messages over edges, then a network on each atom; both are residual updates.
@@ -58,10 +61,16 @@ class EscnBlock(nn.Module):
         self.norm_2 = build_norm(norm_type, channels, layout.lmax)
         self.atom_wise: SpectralFeedForward | GridFeedForward
         if ff_type == "spectral":
-            self.atom_wise = SpectralFeedForward(channels, hidden_channels, layout.lmax)
+            self.atom_wise = SpectralFeedForward(
+                channels, hidden_channels, layout.lmax, gain=_UPDATE_GAIN
+            )
         elif ff_type == "grid":
             self.atom_wise = GridFeedForward(
-                channels, hidden_channels, layout.lmax, resolution=grid_resolution
+                channels,
+                hidden_channels,
+                layout.lmax,
+                resolution=grid_resolution,
+                gain=_UPDATE_GAIN,
             )
         else:
             raise unknown_name("ff_type", ff_type, ("spectral", "grid"))

@@ -39,7 +39,9 @@ class GateActivation(nn.Module):
         scalars = functional.silu(scalars)
         if not self.num_gates:
             return scalars
-        factors = torch.sigmoid(gates).view(gates.shape[0], self.num_gates // self.channels, self.channels)
+        # The number of degrees is spelled out: -1 is ambiguous without edges.
+        shape = (gates.shape[0], self.num_gates // self.channels, self.channels)
+        factors = torch.sigmoid(gates).view(shape)
         higher = higher * factors.index_select(1, self.degrees[1:] - 1)
         return torch.cat([scalars, higher], dim=1)
 

@@ -29,14 +29,17 @@ class SpectralFeedForward(nn.Module):
     ) -> None:
         super().__init__()
         layout = CoefficientLayout(lmax, lmax)
-        self.scalar_mlp = nn.Sequential(linear(channels, lmax * hidden_channels), nn.SiLU())
+        self.scalar_mlp: nn.Sequential | None = None
+        if lmax:
+            self.scalar_mlp = nn.Sequential(linear(channels, lmax * hidden_channels), nn.SiLU())
         self.so3_linear_1 = SO3Linear(channels, hidden_channels, lmax)
         self.act = GateActivation(layout.node_degrees, hidden_channels)
         self.so3_linear_2 = SO3Linear(hidden_channels, channels, lmax, gain=gain * AFTER_SILU)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Map ``[N, S, C]`` to ``[N, S, C]``."""
-        gates = self.scalar_mlp(features[:, 0])
+        scalars = features[:, 0]
+        gates = scalars[:, :0] if self.scalar_mlp is None else self.scalar_mlp(scalars)
         hidden = self.act(self.so3_linear_1(features), gates)
         out: torch.Tensor = self.so3_linear_2(hidden)
         return out

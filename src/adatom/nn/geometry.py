@@ -120,9 +120,7 @@ def _returns(
 
 
 @lru_cache(maxsize=64)
-def _entry_table(
-    layout: CoefficientLayout, device: torch.device
-) -> tuple[torch.Tensor, list[int]]:
+def _entry_table(layout: CoefficientLayout, device: torch.device) -> tuple[torch.Tensor, list[int]]:
     """Return the flat index of each nonzero entry, ordered by (m, sign, column), and its sizes."""
     row_of = {pair: row for row, pair in enumerate(layout.edge_coefficients)}
     entries: list[int] = []

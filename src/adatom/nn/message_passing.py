@@ -17,7 +17,7 @@ from adatom.nn.so2 import SO2Convolution, SummedSO2Convolution
 #: Fixed divisor of the edge-degree sum in the published models.
 _DEGREE_RESCALE = 5.0
 #: Makes the initial sum over a typical neighborhood (6 angstrom, a dense solid) of order one.
-_SUM_GAIN = 0.25
+_SUM_GAIN = 0.1
 
 
 class EdgeDegreeEmbedding(nn.Module):

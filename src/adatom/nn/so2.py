@@ -9,6 +9,7 @@ and ``[E, 2 n C]`` (all +m rows, then all -m rows) for m >= 1, with n = lmax + 1
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -71,7 +72,8 @@ class _SO2Maps(nn.Module):
 
     def _merged(self, coefficients: torch.Tensor | None) -> list[torch.Tensor]:
         """Return the stored matrix of each order and group, ``[G, out or 2 out, in]``."""
-        maps = [self.fc_m0, *(order.fc for order in self.so2_m_conv)]
+        orders = (cast("SO2Order", order) for order in self.so2_m_conv)
+        maps = [self.fc_m0, *(order.fc for order in orders)]
         return [layer.merged(coefficients) for layer in maps]
 
 

@@ -25,7 +25,6 @@ from adatom.nn.harmonics import spherical_harmonics
 from adatom.nn.layout import CoefficientLayout
 from adatom.nn.sphere_quadrature import sphere_grid
 
-
 #: Below this u_y the second chart is used.
 _CHART_LIMIT = -0.64
 
