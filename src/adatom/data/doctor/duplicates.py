@@ -14,8 +14,9 @@ from adatom.data.survey import Survey
 #: Largest difference of fingerprints (angstrom) of one and the same structure.
 SAME = 2e-6
 
-#: Largest difference, times sqrt(atoms), of near-duplicates: about 0.02 angstrom per atom. Means
-#: over many distances differ less in larger systems, hence the root.
+#: Largest difference, times sqrt(atoms), of near-duplicates. A random displacement of every atom
+#: by d changes a mean over k distances by about d / sqrt(k), so this is about 0.01 angstrom per
+#: atom at any size.
 NEAR = 0.02
 
 #: eV, divided by sqrt(atoms): largest difference per atom of near-duplicates.
@@ -70,7 +71,7 @@ def check_duplicates(context: Context) -> list[Finding]:
                 "info",
                 "near-duplicates",
                 f"{len(rows)} of {len(columns)} structures differ from another one by less than "
-                "about 0.02 angstrom per atom.",
+                "about 0.01 angstrom per atom.",
                 "Thin out the trajectory, or split by trajectory instead of at random.",
                 columns.sids(rows),
             )
@@ -90,7 +91,7 @@ def check_leaks(context: Context) -> list[Finding]:
         agreement = _disagreement(context.survey, found.same, other)
         for rows, code, what in (
             (same, "leak", f"are also in the dataset (up to symmetry){agreement}"),
-            (near, "near-leak", "differ by less than about 0.02 angstrom per atom from one in it"),
+            (near, "near-leak", "differ by less than about 0.01 angstrom per atom from one in it"),
         ):
             if len(rows):
                 findings.append(
@@ -166,7 +167,9 @@ def _pairs(
     asked = leaders if within else others
     limit = NEAR / np.sqrt(np.minimum(one.natoms[leaders].min(), other.natoms[asked].min()))
     count = min(_NEIGHBORS + 1, len(points))
-    distance, near = cKDTree(points).query(queries, k=[*range(1, count + 1)], p=np.inf)
+    distance, near = cKDTree(points).query(
+        queries, k=[*range(1, count + 1)], p=np.inf, distance_upper_bound=1.001 * limit
+    )
     query, rank = np.nonzero(distance <= limit)
     first, second = leaders[near[query, rank]], asked[query]
     gap = distance[query, rank]

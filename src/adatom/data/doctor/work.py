@@ -43,6 +43,9 @@ class WorkPairs:
         expansion: ``[P]`` ``V tr(e)``, angstrom^3.
         strain: ``[P]`` largest component of e.
         shift: ``[P]`` root mean square displacement u, angstrom.
+        force_scale: ``[P]`` mean size of the works of the forces at i and at j, which cancel in
+            part near a minimum: the size of what the difference is made of.
+        stress_scale: ``[P]`` the same for the stress.
         curvature: ``[P]`` ``-(F_j - F_i).u``, eV; positive near a minimum.
     """
 
@@ -55,6 +58,8 @@ class WorkPairs:
     expansion: np.ndarray
     strain: np.ndarray
     shift: np.ndarray
+    force_scale: np.ndarray
+    stress_scale: np.ndarray
     curvature: np.ndarray
 
     def __len__(self) -> int:
@@ -83,7 +88,7 @@ def work_pairs(systems: Sequence[AtomicData], columns: Survey) -> WorkPairs:
             rows.append((i, j, *row))
         if len(rows) == MAX_PAIRS:
             break
-    table = np.array(rows, dtype=np.float64).reshape(-1, 10)
+    table = np.array(rows, dtype=np.float64).reshape(-1, 12)
     return WorkPairs(table[:, 0].astype(int), table[:, 1].astype(int), *table[:, 2:].T)
 
 
@@ -144,19 +149,22 @@ def _compare(one: AtomicData, two: AtomicData) -> tuple[float, ...] | None:
     if largest > _MAX_DISPLACEMENT or bend > _MAX_STRAIN or largest + bend < 1e-7:
         return None
     volume = np.array([abs(np.linalg.det(cell)) if pbc.all() else 0.0 for cell in cells])
-    stress_work = 0.0
+    stress_work = np.zeros(2)
     if bend > 0.0:
         stress = np.stack([_label(system, "stress", (3, 3)) for system in (one, two)])
-        stress_work = 0.5 * float((volume[:, None, None] * stress * strain).sum())
+        stress_work = volume * (stress * strain).sum(axis=(1, 2))
+    force_work = -(np.stack(forces) * shift).sum(axis=(1, 2))
     return (
         float(_label(two, "energy", ()) - _label(one, "energy", ())),
-        -0.5 * float(((forces[0] + forces[1]) * shift).sum()),
-        stress_work,
+        float(force_work.mean()),
+        float(stress_work.mean()),
         float(volume.mean()),
         0.5 * float((volume * np.trace(strain, axis1=1, axis2=2)).sum()),
         bend,
         float(np.sqrt((shift**2).sum(axis=1).mean())),
-        -float(((forces[1] - forces[0]) * shift).sum()),
+        float(np.abs(force_work).mean()),
+        float(np.abs(stress_work).mean()),
+        float(force_work[1] - force_work[0]),
     )
 
 
