@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -58,6 +59,18 @@ def load_average() -> str:
     return " ".join(f"{value:.1f}" for value in os.getloadavg())
 
 
+def revision() -> str:
+    """Return the commit of this repository, and whether the package differs from it."""
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty= with changes"],  # noqa: S607 (the user's git)
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return described.stdout.strip() or "unknown"
+
+
 def circumstances(
     module: str, versions: Mapping[str, str], load_before: str, **more: str
 ) -> dict[str, str]:
@@ -76,6 +89,7 @@ def circumstances(
         "command": f"`{prefix}python -m {module} {shlex.join(sys.argv[1:])}`".replace(" `", "`"),
         "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
         "load (1, 5, 15 minutes)": f"{load_before} before, {load_average()} after",
+        "commit": revision(),
         "versions": ", ".join(
             [f"Python {platform.python_version()}"]
             + [f"{name} {version}" for name, version in sorted(versions.items())]

@@ -24,7 +24,7 @@ def load_structure(path: str | Path) -> Atoms:
 
 def moved(atoms: Atoms, number: int) -> Atoms:
     """Return the structure of call ``number``: the original for 0, else slightly displaced."""
-    copy: Any = atoms.copy()  # type: ignore[no-untyped-call]
+    copy: Any = atoms.copy()
     if number:
         generator = np.random.default_rng(number)
         copy.positions += generator.uniform(-_MOTION, _MOTION, copy.positions.shape)
