@@ -37,7 +37,8 @@ def unit() -> MLIPPredictUnit:
 
 
 def test_known_errors_come_back(unit: MLIPPredictUnit) -> None:
-    result = evaluate(unit, labelled(unit), groups=["a", "a", "b", "b"])
+    systems = labelled(unit)
+    result = evaluate(unit, systems, groups=["a", "a", "b", "b"])
     overall = result.overall
     assert overall.energy_per_atom is not None
     assert overall.forces is not None
@@ -49,6 +50,9 @@ def test_known_errors_come_back(unit: MLIPPredictUnit) -> None:
     assert overall.forces.rmse == pytest.approx(0.5 / 3**0.5)
     assert overall.force_vectors.rmse == pytest.approx(0.5)
     assert overall.stress.rmse == pytest.approx(0.0, abs=1e-14)
+    labels = np.array([float(s.labels["energy"]) / s.num_atoms for s in systems])
+    references = np.array([-0.14, -0.29, -0.14, -0.29])
+    assert result.baseline_rmse == pytest.approx(np.sqrt(((labels - references) ** 2).mean()))
     assert set(result.by_element) == {"Si", "Cu"}
     assert set(result.by_group) == {"a", "b"}
     assert sum(len(v["sid"]) > 0 for v in result.worst) == 4

@@ -32,6 +32,7 @@ RESULTS = {
     "num_structures": 3,
     "num_atoms": 9,
     "overall": ERRORS,
+    "baseline_rmse": 0.2,
     "by_element": {"Si": ERRORS},
     "by_group": {"AIMD": ERRORS},
     "worst": [{"sid": "s1", "force_rmse": 0.5}],
@@ -69,6 +70,7 @@ def test_evaluation_page_is_self_contained(tmp_path: Path) -> None:
     assert "m <1>" not in text
     assert text.count("<img") == 5
     assert re.search(r'<div class="value">2 <small>meV/atom', text)
+    assert re.search(r'<div class="value">100 <small>times', text)
 
 
 def test_dynamics_sections_draw_what_they_are_given() -> None:

@@ -46,6 +46,8 @@ class Evaluation:
         num_structures: How many structures were compared.
         num_atoms: How many atoms they have.
         overall: Errors over everything.
+        baseline_rmse: Energy RMSE of the element references alone, eV per atom; None without
+            energies. What a linear model in the composition reaches.
         by_element: Force errors by chemical symbol.
         by_group: Errors by configuration type.
         worst: Structures with the largest force (or energy) errors.
@@ -57,6 +59,7 @@ class Evaluation:
     num_structures: int
     num_atoms: int
     overall: Errors
+    baseline_rmse: float | None
     by_element: dict[str, Errors]
     by_group: dict[str, Errors]
     worst: list[dict[str, Any]]
@@ -68,6 +71,7 @@ class Evaluation:
         plain |= {"num_structures": self.num_structures, "num_atoms": self.num_atoms}
         plain["units"] = {"energy": "eV/atom", "forces": "eV/angstrom", "stress": "eV/angstrom^3"}
         plain["overall"] = asdict(self.overall)
+        plain["baseline_rmse"] = self.baseline_rmse
         plain["by_element"] = {name: asdict(value) for name, value in self.by_element.items()}
         plain["by_group"] = {name: asdict(value) for name, value in self.by_group.items()}
         plain["worst"] = self.worst
@@ -117,6 +121,7 @@ def evaluate(
         num_structures=len(systems),
         num_atoms=num_atoms,
         overall=_errors(pairs),
+        baseline_rmse=_baseline(pairs),
         by_element=_by_element(pairs),
         by_group=_by_group(pairs, groups),
         worst=_worst(pairs, sids),
@@ -142,6 +147,12 @@ def _errors(
     if len(stress):
         found.stress = summarize(stress[:, 0], stress[:, 1])
     return found
+
+
+def _baseline(pairs: Pairs) -> float | None:
+    if not len(pairs.energy):
+        return None
+    return float(np.sqrt(((pairs.baseline - pairs.energy[:, 1]) ** 2).mean()))
 
 
 def _by_element(pairs: Pairs) -> dict[str, Errors]:

@@ -25,6 +25,7 @@ class Pairs:
 
     Attributes:
         energy: ``[S, 2]`` eV per atom (predicted, reference).
+        baseline: ``[S]`` eV per atom; the potential's element references alone.
         forces: ``[n, 2, 3]`` eV/angstrom of all labelled atoms.
         stress: ``[s, 2, 9]`` eV/angstrom^3.
         numbers: ``[n]`` atomic number of each row of ``forces``.
@@ -34,6 +35,7 @@ class Pairs:
     """
 
     energy: Array
+    baseline: Array
     forces: Array
     stress: Array
     numbers: NDArray[np.int64]
@@ -55,6 +57,7 @@ def collect_pairs(
         The pairs, the structures' ids and the number of atoms.
     """
     energy: list[Array] = []
+    baseline: list[Array] = []
     forces: list[Array] = []
     stress: list[Array] = []
     numbers: list[NDArray[np.int64]] = []
@@ -71,7 +74,8 @@ def collect_pairs(
             if "energy" in wanted:
                 pair = np.stack([out["energy"], batch.labels["energy"].double()], axis=1)
                 pair = pair / batch.natoms.numpy()[:, None]
-                _keep(pair, structure, energy, owners["energy"])
+                rows = _keep(pair, structure, energy, owners["energy"])
+                baseline.append(_reference_energies(unit, batch)[rows])
             if "forces" in wanted:
                 pair = np.stack([out["forces"], batch.labels["forces"].double()], axis=1)
                 rows = _keep(pair, atoms_owner, forces, owners["forces"])
@@ -86,6 +90,7 @@ def collect_pairs(
             bar.advance(batch.num_systems)
     pairs = Pairs(
         energy=_join(energy, (0, 2)),
+        baseline=_join(baseline, (0,)),
         forces=_join(forces, (0, 2, 3)),
         stress=_join(stress, (0, 2, 9)),
         numbers=_join(numbers, (0,)).astype(np.int64),
@@ -94,6 +99,13 @@ def collect_pairs(
         stress_structure=_join(owners["stress"], (0,)).astype(np.int64),
     )
     return pairs, sids, num_atoms
+
+
+def _reference_energies(unit: MLIPPredictUnit, batch: AtomicData) -> Array:
+    """Return each structure's sum of element references, eV per atom."""
+    each = unit.potential.reference_energies(batch)
+    total = each.new_zeros(batch.num_systems).index_add(0, batch.batch, each)
+    return np.asarray(total / batch.natoms)
 
 
 def _keep(

@@ -46,9 +46,14 @@ def write_evaluation_page(
         f"{results['num_structures']} structures, {results['num_atoms']} atoms",
     )
     overall = results["overall"]
-    page.cards(_cards(overall))
+    page.cards(_cards(overall, results["baseline_rmse"]))
     page.section("Errors")
     page.table(COLUMNS, [["all", *error_row(overall)]])
+    if results["baseline_rmse"] is not None:
+        page.paragraph(
+            "For comparison, element references alone (a linear model in the composition) have an "
+            f"energy RMSE of {MILLI * results['baseline_rmse']:.4g} meV/atom."
+        )
     _parity_section(page, pairs, energy_groups)
     _group_section(page, "By configuration type", results["by_group"])
     _element_section(page, results["by_element"])
@@ -93,7 +98,7 @@ def error_row(errors: Mapping[str, Any]) -> list[float | None]:
     ]
 
 
-def _cards(overall: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _cards(overall: Mapping[str, Any], baseline: float | None) -> list[tuple[str, str, str]]:
     cards = []
     for name, label, unit in (
         ("energy_per_atom", "energy RMSE", "meV/atom"),
@@ -101,12 +106,14 @@ def _cards(overall: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("stress", "stress RMSE", "meV/Å³"),
     ):
         if overall[name] is not None:
-            rmse, spread = overall[name]["rmse"], overall[name]["reference_rms"]
-            cards.append((label, f"{MILLI * rmse:.3g}", unit))
-            if rmse > 0:
-                cards.append(
-                    (f"{label}: better than knowing nothing", f"{spread / rmse:.3g}", "times")
-                )
+            cards.append((label, f"{MILLI * overall[name]['rmse']:.3g}", unit))
+    energy, forces = overall["energy_per_atom"], overall["forces"]
+    if energy is not None and baseline is not None and energy["rmse"] > 0:
+        ratio = f"{baseline / energy['rmse']:.3g}"
+        cards.append(("better in energy than element references alone", ratio, "times"))
+    if forces is not None and forces["rmse"] > 0:
+        ratio = f"{forces['reference_rms'] / forces['rmse']:.3g}"
+        cards.append(("better in forces than predicting zero", ratio, "times"))
     return cards
 
 
