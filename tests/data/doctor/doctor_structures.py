@@ -6,6 +6,7 @@ import io
 import lzma
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import ase.io
@@ -34,6 +35,11 @@ def labelled(atoms: Atoms, sid: str) -> AtomicData:
 
 def crystals(count: int = 30, *, strained: bool = True, seed: int = 4) -> list[AtomicData]:
     """Return rattled copper cells, or strained and less rattled ones."""
+    return _fresh(_crystals(count, strained, seed))
+
+
+@lru_cache
+def _crystals(count: int, strained: bool, seed: int) -> tuple[AtomicData, ...]:
     random = np.random.default_rng(seed)
     systems = []
     for i in range(count):
@@ -43,11 +49,16 @@ def crystals(count: int = 30, *, strained: bool = True, seed: int = 4) -> list[A
             atoms.set_cell(atoms.cell.array @ (np.eye(3) + (strain + strain.T) / 2), True)
         atoms.positions += (0.01 if strained else 0.03) * random.normal(size=(4, 3))
         systems.append(labelled(atoms, f"cu-{i}"))
-    return systems
+    return tuple(systems)
 
 
 def molecules(count: int = 30, *, seed: int = 2) -> list[AtomicData]:
     """Return rattled, randomly rotated ethanol molecules."""
+    return _fresh(_molecules(count, seed))
+
+
+@lru_cache
+def _molecules(count: int, seed: int) -> tuple[AtomicData, ...]:
     random = np.random.default_rng(seed)
     systems = []
     for i in range(count):
@@ -55,7 +66,12 @@ def molecules(count: int = 30, *, seed: int = 2) -> list[AtomicData]:
         atoms.positions += 0.03 * random.normal(size=atoms.positions.shape)
         atoms.rotate(*random.uniform(0, 180, size=1), random.normal(size=3))
         systems.append(labelled(atoms, f"ethanol-{i}"))
-    return systems
+    return tuple(systems)
+
+
+def _fresh(systems: tuple[AtomicData, ...]) -> list[AtomicData]:
+    """Return copies whose labels a test may change (labelling is the slow part)."""
+    return [replace(s, labels=dict(s.labels)) for s in systems]
 
 
 def relabel(

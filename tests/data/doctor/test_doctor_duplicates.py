@@ -31,7 +31,7 @@ def test_exact_and_near_duplicates() -> None:
     for systems in (crystals(20), molecules(20)):
         assert not codes(check_dataset(systems)) & {"duplicates", "near-duplicates"}
         findings = check_dataset(
-            [*systems, moved(systems[4], "same"), moved(systems[5], "near", 1e-3)]
+            [*systems, moved(systems[4], "same"), moved(systems[5], "near", 3e-4)]
         )
         assert the(findings, "duplicates").sids == ("same",)
         assert the(findings, "near-duplicates").sids == ("near",)
@@ -46,7 +46,7 @@ def test_many_repetitions_of_one_structure_are_all_counted() -> None:
 def test_leaks_into_another_split() -> None:
     systems, val = crystals(20), crystals(10, seed=33)
     assert not codes(check_dataset(systems, others={"val": val})) & {"leak", "near-leak"}
-    val = [*val, moved(systems[2], "leaked"), moved(systems[3], "nearly", 1e-3)]
+    val = [*val, moved(systems[2], "leaked"), moved(systems[3], "nearly", 3e-4)]
     findings = check_dataset(systems, others={"val": val})
     assert the(findings, "leak").sids == ("leaked",)
     assert "'val'" in the(findings, "leak").message

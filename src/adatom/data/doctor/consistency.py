@@ -23,7 +23,7 @@ CORRELATION = 0.9
 #: enough to say that they do not. Sound sets have 0.98 or more there (zuo2020, qm7x, oc20, ...).
 CLOSE_SHIFT = 0.15
 ENOUGH_CLOSE_PAIRS = 20
-NO_CORRELATION = 0.5
+NO_CORRELATION = 0.7
 
 _WILD = 20.0
 

@@ -15,9 +15,9 @@ from adatom.data.survey import Survey
 SAME = 2e-6
 
 #: Largest difference, times sqrt(atoms), of near-duplicates. A random displacement of every atom
-#: by d changes a mean over k distances by about d / sqrt(k), so this is about 0.01 angstrom per
-#: atom at any size.
-NEAR = 0.02
+#: by d changes a mean over k distances by about d / sqrt(k), so this is about 0.005 angstrom per
+#: atom at any size; independent thermal snapshots are at least ten times further apart.
+NEAR = 0.008
 
 #: eV, divided by sqrt(atoms): largest difference per atom of near-duplicates.
 NEAR_ENERGY = 0.01
@@ -71,7 +71,7 @@ def check_duplicates(context: Context) -> list[Finding]:
                 "info",
                 "near-duplicates",
                 f"{len(rows)} of {len(columns)} structures differ from another one by less than "
-                "about 0.01 angstrom per atom.",
+                "about 0.005 angstrom per atom.",
                 "Thin out the trajectory, or split by trajectory instead of at random.",
                 columns.sids(rows),
             )
@@ -91,7 +91,7 @@ def check_leaks(context: Context) -> list[Finding]:
         agreement = _disagreement(context.survey, found.same, other)
         for rows, code, what in (
             (same, "leak", f"are also in the dataset (up to symmetry){agreement}"),
-            (near, "near-leak", "differ by less than about 0.01 angstrom per atom from one in it"),
+            (near, "near-leak", "differ by less than about 0.005 angstrom per atom from one in it"),
         ):
             if len(rows):
                 findings.append(
