@@ -56,8 +56,14 @@ def evaluate_model(
         data, dataset=unit.resolve_task(task), label_keys=label_keys, units=units
     )
     groups = configuration_groups(systems, group_key)
-    result = evaluate(unit, systems, model=Path(model).stem, data=Path(data).name, groups=groups)
+    result = evaluate(unit, systems, model=_title(model), data=Path(data).name, groups=groups)
     _write(result, Path(output), groups, curves, command=f"adatom evaluate {model} {data}")
+
+
+def _title(model: str) -> str:
+    """Name a model by its file, or by its run where the file is just the best or last one."""
+    path = Path(model)
+    return path.absolute().parent.name if path.stem in ("best", "last") else path.stem
 
 
 def _write(

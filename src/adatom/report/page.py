@@ -36,10 +36,10 @@ figcaption { color: var(--soft); font-size: 14px; margin-top: 4px; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums;
   min-width: 50%; }
-th, td { padding: 6px 14px 6px 0; border-bottom: 1px solid var(--line); text-align: right;
-  white-space: nowrap; }
+th, td { padding: 6px 14px 6px 0; border-bottom: 1px solid var(--line); text-align: right; }
+td { white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-th { color: var(--soft); font-weight: 600; }
+th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 code { font: 13px/1.4 ui-monospace, Menlo, Consolas, monospace; background: var(--card);
   padding: 1px 5px; border-radius: 4px; }
 footer { margin-top: 56px; color: var(--soft); font-size: 13px; }

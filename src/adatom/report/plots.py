@@ -32,15 +32,16 @@ def parity(
         unit: Such as ``"eV/angstrom"``.
         groups: ``[n]`` names that colour the points, or empty.
     """
-    figure, axes = _axes(4.6, 4.4)
+    figure, axes = _axes(4.6, 4.2)
     rows = _thin(len(reference))
+    size, strength = (8.0, 0.8) if len(rows) < 300 else (3.0, 0.5)
     for color, (name, chosen) in zip(cycle(COLORS), _split(rows, groups), strict=False):
         axes.plot(
             reference[chosen],
             predicted[chosen],
             ".",
-            ms=3,
-            alpha=0.5,
+            ms=size,
+            alpha=strength,
             mew=0,
             color=color,
             label=name,
@@ -56,14 +57,15 @@ def parity(
         ylabel=f"predicted {label} ({unit})",
     )
     if groups:
-        axes.legend(frameon=False, markerscale=3, fontsize=8)
+        axes.legend(frameon=False, fontsize=8)
     return to_uri(figure)
 
 
 def error_histogram(errors: Array, *, label: str, unit: str) -> str:
-    """Plot the distribution of signed errors ``[n]`` on a logarithmic count axis."""
-    figure, axes = _axes()
-    axes.hist(errors, bins=80, color=COLORS[0], log=True)
+    """Plot the distribution of signed errors ``[n]``; many are counted on a logarithmic axis."""
+    figure, axes = _axes(4.6, 4.2)
+    bins = int(np.clip(2 * np.sqrt(len(errors)), 10, 80))
+    axes.hist(errors, bins=bins, color=COLORS[0], log=len(errors) > 1000)
     axes.axvline(0.0, color="#9aa7b6", lw=1)
     axes.set(xlabel=f"error of {label} ({unit})", ylabel="count")
     return to_uri(figure)
