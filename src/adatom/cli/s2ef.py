@@ -46,6 +46,17 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 _NOT_CONFIGURATION = ("config", "run_dir", "checkpoint_path")
 
 
+_OURS = {"model", "datamodule", "ckpt_path", "weights_only", "verbose", "dataloaders"}
+
+#: Command to the arguments of the trainer's method that are not options.
+_COMMANDS: dict[str, set[str]] = {
+    "fit": _OURS | {"train_dataloaders", "val_dataloaders"},
+    "validate": _OURS,
+    "test": _OURS,
+    "predict": _OURS | {"return_predictions"},
+}
+
+
 class _Parser(Parser, LightningArgumentParser):
     """Lightning's parser with mistakes as one sentence."""
 
@@ -75,13 +86,7 @@ class S2EFCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Return the commands; data, model and checkpoint are chosen by us."""
-        ours = {"model", "datamodule", "ckpt_path", "weights_only", "verbose", "dataloaders"}
-        return {
-            "fit": ours | {"train_dataloaders", "val_dataloaders"},
-            "validate": ours,
-            "test": ours,
-            "predict": ours | {"return_predictions"},
-        }
+        return dict(_COMMANDS)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run directory, checkpoints, logging and early stopping."""
@@ -213,13 +218,25 @@ class S2EFCLI(LightningCLI):
 
     def _use_potential(self) -> None:
         path = self._options.get("checkpoint_path") or self.run.path / "best.safetensors"
-        self.model.use(load_potential(path))
+        self.model.use(load_potential(path, allow=self.model.model_classes))
 
     def _plain_config(self) -> dict[str, Any]:
         parser = self._parser(self.subcommand)
         text = parser.dump(self._options, skip_link_targets=False)
         config: dict[str, Any] = yaml.safe_load(text)
         return {k: v for k, v in config.items() if k not in _NOT_CONFIGURATION}
+
+
+def _command_line(arguments: list[str]) -> type[S2EFCLI]:
+    """Return the command line with the one command that is called, or all for the help.
+
+    Each command's parser takes a good part of a second to build.
+    """
+    name = arguments[0] if arguments else ""
+    if name not in _COMMANDS:
+        return S2EFCLI
+    one = {name: _COMMANDS[name]}
+    return type("S2EFCLI", (S2EFCLI,), {"subcommands": staticmethod(lambda: one)})
 
 
 def main(arguments: list[str]) -> None:
@@ -232,7 +249,7 @@ def main(arguments: list[str]) -> None:
         find_class(class_path)  # imported classes can be named without their module
     with quiet_lightning():
         try:
-            S2EFCLI(
+            _command_line(arguments)(
                 S2EFLightningModule,
                 AtomisticDataModule,
                 save_config_callback=None,

@@ -113,6 +113,8 @@ class AtomisticDataModule(L.LightningDataModule):
             if self._check:
                 self._examine()
             self._facts = gather_facts(self.systems("train"), shared_scale=self._shared_scale)
+        if stage == "fit" and not self.has_validation and self.trainer is not None:
+            self.trainer.limit_val_batches = 0  # Lightning's way to train without validation
 
     def systems(self, part: str) -> list[AtomicData]:
         """Return the structures of ``train``, ``val``, ``test`` or ``predict``, without edges.
@@ -169,9 +171,9 @@ class AtomisticDataModule(L.LightningDataModule):
         """Return batches that depend only on (seed, epoch), from the trainer's position on."""
         return BatchLoader(self.graphs("train"), self._train_plan(), self._position)
 
-    def val_dataloader(self) -> BatchLoader | list[BatchLoader]:
-        """Return the validation batches in file order; none if there is no validation."""
-        return self._ordered("val") if self.has_validation else []
+    def val_dataloader(self) -> BatchLoader:
+        """Return the validation batches in file order."""
+        return self._ordered("val")
 
     def test_dataloader(self) -> BatchLoader:
         """Return the test batches in file order."""

@@ -70,6 +70,8 @@ class Evaluation:
             if len(names) > 1:
                 own = torch.tensor([d == name for d in batch.dataset], device=mask.device)
                 rows = mask & (own[batch.batch] if prop == "forces" else own)
+            if not bool(rows.any()):
+                continue  # a dataset without this label has no error in it
             key = (name, prop)
             if key not in self._measures:
                 self._measures[key] = Measures(prop, self._potential.task_for(*key).metrics)

@@ -99,6 +99,11 @@ class S2EFLightningModule(L.LightningModule):
         return self.potential.backbone if hasattr(self, "potential") else self._parts[0]
 
     @property
+    def model_classes(self) -> list[type[Backbone] | type[Head]]:
+        """Classes of the given parts, which a checkpoint of this training may name."""
+        return [type(part) for part in self._parts if part is not None]
+
+    @property
     def properties(self) -> list[str]:
         """Properties that have a loss."""
         return list(self._losses)
