@@ -40,20 +40,39 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
 
+    copper = frames_of(STRUCTURES / "copper_vacancy_107.extxyz")[0]
+    silicon = frames_of(STRUCTURES / "silicon_64_300K.extxyz")[0]
     page = Page(
         "From data to dynamics",
         "Relaxation and molecular dynamics with the potential that comes with adatom",
     )
-    copper = frames_of(STRUCTURES / "copper_vacancy_107.extxyz")[0]
-    silicon = frames_of(STRUCTURES / "silicon_64_300K.extxyz")[0]
-    add_relaxation(page, copper, options.output)
-    warm = add_thermostat(page, silicon, options.output, options.nvt_steps)
-    drift = add_conservation(page, warm, options.output, options.nve_steps)
+    sections = Page("")
+    add_relaxation(sections, copper, options.output)
+    warm = add_thermostat(sections, silicon, options.output, options.nvt_steps)
+    drift = add_conservation(sections, warm, options.output, options.nve_steps)
+    length = f"{options.nve_steps * TIMESTEP / 1000:g} ps"
+    page.cards(
+        [
+            (f"energy drift over {length} at constant energy", f"{drift:+.3f}", "meV/atom"),
+            ("force error on the silicon start, against DFT", force_error(silicon), "meV/Å"),
+            ("force error on the copper start, against DFT", force_error(copper), "meV/Å"),
+            ("speed, 64 silicon atoms", f"{warm.steps_per_second:.0f}", "steps/s"),
+        ]
+    )
+    page.append(sections)
 
     target = options.output / "report.html"
     page.write(target, "Written by examples/demo.py; structures: Zuo et al. 2020 (BSD-3-Clause).")
-    say(f"Energy drift: {drift:+.3f} meV/atom over {options.nve_steps * TIMESTEP / 1000:g} ps.")
+    say(f"Energy drift: {drift:+.3f} meV/atom over {length}.")
     say(f"Open {target.resolve()} in a browser.")
+
+
+def force_error(labelled: Atoms) -> str:
+    """Return the RMSE of the force components of a labelled structure in meV/angstrom."""
+    atoms = labelled.copy()
+    atoms.calc = MLIPCalculator("default", task_name="zuo2020")
+    error = atoms.get_forces() - labelled.get_forces()
+    return f"{1000 * np.sqrt((error**2).mean()):.0f}"
 
 
 def frames_of(path: Path) -> list[Atoms]:
@@ -84,10 +103,10 @@ def add_relaxation(page: Page, copper: Atoms, output: Path) -> None:
 def add_thermostat(page: Page, silicon: Atoms, output: Path, steps: int) -> MDResult:
     """Run silicon at constant temperature and average its structure."""
     say(f"2/3  Running 64 silicon atoms at {TEMPERATURE:g} K (NVT)")
-    silicon.calc = MLIPCalculator("default", task_name="zuo2020")
     trajectory = output / "nvt.traj"
     result = run_md(
         silicon,
+        MLIPCalculator("default", task_name="zuo2020"),
         ensemble=NVT(temperature=TEMPERATURE),
         steps=steps,
         timestep=TIMESTEP,

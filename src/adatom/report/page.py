@@ -101,6 +101,10 @@ class Page:
         )
         self._body.append(f'<div class="figures">{cells}</div>')
 
+    def append(self, other: Page) -> None:
+        """Add everything of another page below."""
+        self._body += other._body
+
     def to_html(self, footer: str = "") -> str:
         """Return the whole document."""
         return (
