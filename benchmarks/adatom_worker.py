@@ -40,8 +40,11 @@ def prepare(job: Job, unit: MLIPPredictUnit, atoms: Atoms) -> Callable[[int], di
 
 def values_of(results: Any) -> dict[str, Any]:
     """Return energy and forces as plain numbers."""
-    energy = torch.as_tensor(results["energy"]).double().sum()
-    return {"energy": float(energy), "forces": torch.as_tensor(results["forces"]).tolist()}
+    # Not through as_tensor, which would make a float32 tensor of a Python float.
+    return {
+        "energy": float(results["energy"]),
+        "forces": torch.as_tensor(results["forces"]).tolist(),
+    }
 
 
 def count_edges(unit: MLIPPredictUnit, atoms: Atoms) -> int:

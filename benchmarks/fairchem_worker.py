@@ -61,8 +61,11 @@ def prepare(job: Job) -> Callable[[int], dict[str, Any]]:
 
 def values_of(results: dict[str, Any]) -> dict[str, Any]:
     """Return energy and forces as plain numbers."""
-    energy = torch.as_tensor(results["energy"]).double().sum()
-    return {"energy": float(energy), "forces": torch.as_tensor(results["forces"]).tolist()}
+    # Not through as_tensor, which would make a float32 tensor of a Python float.
+    return {
+        "energy": float(results["energy"]),
+        "forces": torch.as_tensor(results["forces"]).tolist(),
+    }
 
 
 def main() -> None:

@@ -37,17 +37,20 @@ COLUMNS = (
     "call",
     "program",
     "malloc",
+    "calls",
     "best ms",
     "median ms",
     "ratio to adatom",
     "peak GB",
+    "loading GB",
     "first call s",
     "max dE, dF",
 )
 
 NOTE = (
     "Ratio: median over rounds of this program's time over adatom's for the same kind of call in "
-    "the same round (above 1: adatom is faster). Peak GB: of the whole process with its imports. "
+    "the same round (above 1: adatom is faster). Peak GB: of the process during calls, "
+    "imports and potential included; loading GB: its peak before them. "
     "max dE, dF: largest difference from the first row of the structure, eV and eV/angstrom."
 )
 
@@ -146,10 +149,12 @@ def _row(worker: Worker, deviation: Deviation, first: Worker, malloc: str) -> li
         CALLS[job.call],
         "adatom" if job.program == "adatom" else f"fairchem {job.mode}",
         malloc,
+        len(timings.seconds),
         timings.best * 1e3,
         timings.median * 1e3,
         timings.ratio,
         timings.peak_gb,
+        float(worker.report["load_peak_gb"]),
         float(worker.report["first_seconds"]),
         str(deviation) if worker is not first else "",
     ]
