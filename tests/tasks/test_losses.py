@@ -73,9 +73,7 @@ def test_rows_outside_the_mask_reach_neither_value_nor_gradient(prop: str, name:
     target = torch.zeros(shape)
     target[2] = torch.nan
     mask = torch.tensor([True, False, False])
-    total, count = build_loss(prop, {"name": name}).sum_and_count(
-        pred, target, torch.ones(3), mask
-    )
+    total, count = build_loss(prop, {"name": name}).sum_and_count(pred, target, torch.ones(3), mask)
     total.backward()
     assert total.isfinite()
     assert count == target[:1].numel() or name == "l2norm"

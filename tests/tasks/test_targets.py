@@ -54,5 +54,5 @@ def test_a_task_may_train_on_fixed_atoms() -> None:
 
 
 def test_no_label_at_all_is_an_error() -> None:
-    with pytest.raises(MissingLabelError, match="'co'.*'stress'"):
+    with pytest.raises(MissingLabelError, match=r"'co'.*'stress'"):
         normalized_target(toy_potential(), system({}), "stress")

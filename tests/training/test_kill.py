@@ -16,8 +16,12 @@ import pytest
 from adatom.cli.s2ef import main
 
 TESTS = Path(__file__).resolve().parent.parent
-#: 10 epochs of 18 steps.
-LONG = {"trainer": "{max_epochs: 10, deterministic: true}", "data.batch_size": "1"}
+#: 5 epochs of 18 steps.
+LONG = {
+    "trainer": "{max_epochs: 5, deterministic: true}",
+    "data.batch_size": "1",
+    "checkpoint": "{every_steps: 7}",
+}
 
 
 def start(config: Path, folder: Path) -> subprocess.Popen[str]:
@@ -62,7 +66,7 @@ def reference(config: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
 def test_kill_9_once(reference: Path, config: Callable[..., Path], tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     process = start(config(**LONG), folder)
-    wait_for_rows(process, folder, 57)
+    wait_for_rows(process, folder, 37)
     process.kill()
     process.communicate()
     assert process.returncode == -signal.SIGKILL
@@ -97,7 +101,7 @@ def test_a_signal_saves_and_ends(
     never = LONG | {"checkpoint": "{every_seconds: null}"}
     folder = tmp_path / "interrupted"
     process = start(config(**never), folder)
-    wait_for_rows(process, folder, 48)
+    wait_for_rows(process, folder, 33)
     process.send_signal(number)
     _, message = process.communicate(timeout=60)
     assert process.returncode == 2

@@ -12,7 +12,6 @@ import torch
 import yaml
 from ase.io import read, write
 from lightning.pytorch import Trainer
-from toy_backbone import ToyBackbone, ToyHead
 
 from adatom.checkpoint.format import load_potential
 from adatom.cli.main import main as adatom
@@ -22,6 +21,7 @@ from adatom.training.data_module import AtomisticDataModule
 from adatom.training.module import S2EFLightningModule
 from adatom.training.quiet import quiet_lightning
 from adatom.training.sources import DataSource
+from toy_backbone import ToyBackbone, ToyHead
 
 Config = Callable[..., Path]
 
@@ -245,3 +245,15 @@ def test_an_unwritable_run_directory(config: Config, capsys: pytest.CaptureFixtu
     arguments = ["s2ef", "fit", "--config", str(config()), "--run_dir", "/proc/run"]
     assert adatom(arguments) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["minimal", "realistic"])
+def test_shipped_configurations_are_valid(
+    repository: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = repository / "configs" / f"{name}.yaml"
+    assert name != "minimal" or len(path.read_text().splitlines()) <= 15
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(path), "--print_config"])
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["backbone"]["class_path"] == "adatom.models.escn_md.eSCNMDBackbone"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_schedule_has_no_jump() -> None:
     assert factors[10] == 1.0
     assert factors[55] == pytest.approx(0.505)
     assert factors[100] == factors[120] == pytest.approx(0.01)
-    steps = [abs(b - a) for a, b in zip(factors, factors[1:], strict=False)]
+    steps = [abs(b - a) for a, b in pairwise(factors)]
     assert max(steps[10:]) < 0.02
 
 
@@ -138,6 +139,15 @@ def test_split_is_seeded_and_leaves_something() -> None:
         split_off(SYSTEMS[:1], 0.5, seed=0)
 
 
+def test_split_keeps_repetitions_together() -> None:
+    systems = [chain(2 + 2 * (i % 2), f"s{i}") for i in range(40)]
+    for i, system in enumerate(systems):
+        system.labels["energy"] = torch.tensor([system.num_atoms * 0.1 * (i // 4)])
+    rows = set(split_off(systems, 0.3, seed=0))
+    assert len(rows) == 12
+    assert {i // 4 for i in rows} == {i // 4 for i in rows if i % 4 == 0}
+
+
 def test_force_rms_is_per_component_of_free_atoms() -> None:
     system = chain(2, "two")
     system.labels["forces"] = torch.tensor([[3.0, 0.0, 0.0], [100.0, 0.0, 0.0]])
@@ -157,7 +167,12 @@ def test_csv_keeps_the_first_rows_and_grows_columns(tmp_path: Path) -> None:
     log.log_metrics({"b": 0.1 + 0.2}, step=2)
     log.log_metrics({"a": 3.0}, step=3)
     rows = cells(path)
-    assert rows == [["step", "a", "b"], ["1", "1.0", ""], ["2", "", repr(0.1 + 0.2)], ["3", "3.0", ""]]
+    assert rows == [
+        ["step", "a", "b"],
+        ["1", "1.0", ""],
+        ["2", "", repr(0.1 + 0.2)],
+        ["3", "3.0", ""],
+    ]
     again = CsvMetrics(path)
     again.keep(2)
     again.log_metrics({"a": 4.0}, step=3)

@@ -176,9 +176,10 @@ class S2EFCLI(LightningCLI):
         started = time.monotonic()
         self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=resume and str(resume))
         best = self.checkpoints.best
-        why = "early stopping" if self.trainer.should_stop else "all epochs done"
+        by_steps = 0 <= self.trainer.max_steps <= self.trainer.global_step
+        complete = "all steps done" if by_steps else "all epochs done"
         result = {
-            "reason": why,
+            "reason": "early stopping" if self.trainer.should_stop else complete,
             "epochs": self.trainer.current_epoch,
             "steps": self.trainer.global_step,
             "seconds_of_last_session": round(time.monotonic() - started, 1),

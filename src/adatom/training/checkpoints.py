@@ -20,6 +20,7 @@ from adatom.core.errors import AdatomError, ConfigError
 from adatom.core.files import atomic_write
 from adatom.training.loggers import CsvMetrics, TensorBoardMetrics
 from adatom.training.module import S2EFLightningModule
+from adatom.training.optimizer import parameter_groups
 from adatom.training.resume import random_state, set_random_state
 
 
@@ -67,7 +68,8 @@ class RunCheckpoints(Checkpoint):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Cut the logs back to the resumed step and begin to listen for signals."""
-        del pl_module
+        with atomic_write(_folder(trainer) / "parameters.txt") as part:
+            part.write_text(parameter_groups(pl_module).describe() + "\n")
         for logger in trainer.loggers:
             if isinstance(logger, CsvMetrics):
                 logger.keep(self._rows or 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -162,10 +163,12 @@ class AtomisticDataModule(L.LightningDataModule):
             self._graphs[part] = found
         return self._graphs[part]
 
-    def num_steps(self, epochs: int) -> int:
-        """Return the number of batches in the first ``epochs`` epochs."""
+    def num_steps(self, epochs: int, batches_per_step: int = 1) -> int:
+        """Return the number of optimizer steps in the first ``epochs`` epochs."""
         plan = self._train_plan()
-        return sum(len(plan.batches(epoch)) for epoch in range(epochs))
+        counts = [len(plan.batches(epoch)) for epoch in range(epochs)]
+        # An epoch's last step may have fewer batches.
+        return sum(math.ceil(count / batches_per_step) for count in counts)
 
     def train_dataloader(self) -> BatchLoader:
         """Return batches that depend only on (seed, epoch), from the trainer's position on."""

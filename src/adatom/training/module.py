@@ -99,7 +99,7 @@ class S2EFLightningModule(L.LightningModule):
         return self.potential.backbone if hasattr(self, "potential") else self._parts[0]
 
     @property
-    def model_classes(self) -> list[type[Backbone] | type[Head]]:
+    def model_classes(self) -> list[type[Backbone | Head]]:
         """Classes of the given parts, which a checkpoint of this training may name."""
         return [type(part) for part in self._parts if part is not None]
 
@@ -169,7 +169,7 @@ class S2EFLightningModule(L.LightningModule):
         epochs = self.trainer.max_epochs
         if epochs is None or epochs < 0:
             raise ConfigError("The run has no end", expected="trainer.max_epochs or max_steps")
-        return self._data_module.num_steps(epochs) // self.trainer.accumulate_grad_batches
+        return self._data_module.num_steps(epochs, self.trainer.accumulate_grad_batches)
 
     def training_step(self, batch: AtomicData, batch_idx: int) -> torch.Tensor:
         """Return the weighted sum of the losses of a batch.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +81,9 @@ def read_sources(sources: Sequence[DataSource]) -> Structures:
 def split_off(systems: Sequence[AtomicData], fraction: float, seed: int) -> list[int]:
     """Return the sorted indices of a random part of the structures of each dataset.
 
+    Structures with the same composition and energy per atom (to 0.01 meV) stay together: they are
+    most likely one structure in several orientations, which would flatter the validation.
+
     Args:
         systems: Single systems.
         fraction: In [0, 1); at least one structure of each dataset unless 0.
@@ -90,16 +95,32 @@ def split_off(systems: Sequence[AtomicData], fraction: float, seed: int) -> list
     chosen: list[int] = []
     for dataset in sorted({system.dataset[0] for system in systems}) if fraction > 0.0 else ():
         rows = [i for i, system in enumerate(systems) if system.dataset[0] == dataset]
-        count = max(1, round(fraction * len(rows)))
-        if count >= len(rows):
+        twins: dict[Hashable, list[int]] = {}
+        for i in rows:
+            twins.setdefault(_identity(systems[i], i), []).append(i)
+        groups = list(twins.values())
+        wanted, taken = max(1, round(fraction * len(rows))), 0
+        for k in np.random.default_rng(seed).permutation(len(groups)):
+            if taken < wanted:
+                chosen += groups[k]
+                taken += len(groups[k])
+        if taken >= len(rows):
             raise DataError(
                 f"A fraction of {fraction} of the {len(rows)} structures of {dataset!r} leaves "
                 "nothing to train on",
                 fix="Set val_fraction to 0 or give more data.",
             )
-        order = np.random.default_rng(seed).permutation(len(rows))
-        chosen += [rows[i] for i in order[:count]]
     return sorted(chosen)
+
+
+def _identity(system: AtomicData, index: int) -> Hashable:
+    label = system.labels.get("energy")
+    if label is None:
+        return index
+    composition = tuple(sorted(Counter(system.atomic_numbers.tolist()).items()))
+    divisor = math.gcd(*(count for _, count in composition))
+    reduced = tuple((z, count // divisor) for z, count in composition)
+    return reduced, round(float(label.reshape(-1)[0]) / system.num_atoms, 5)
 
 
 @dataclass(slots=True, frozen=True)
