@@ -1,7 +1,7 @@
 """A network of your own, from one class to training and dynamics.
 
-The class below is all that is needed: the configuration file names it by its import path. Run it
-with `python examples/own_backbone.py --output own`.
+The class below is all that is needed: `own_backbone.yaml` names it by its import path. Run it with
+`python examples/own_backbone.py --output own`.
 """
 
 from __future__ import annotations
@@ -20,17 +20,6 @@ from adatom.cli.main import main as adatom
 from adatom.models.base import Backbone, Neighborhood, NodeFeatures
 
 HERE = Path(__file__).parent
-
-CONFIGURATION = f"""\
-model:
-  backbone:
-    class_path: own_backbone.RadialBackbone
-    init_args: {{cutoff: 4.5, num_channels: 16}}
-  lr: 1.0e-2
-data:
-  train: {HERE / "data" / "silicon_train.extxyz"}
-  batch_size: 4
-"""
 
 
 class RadialBackbone(Backbone):
@@ -69,13 +58,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("own"), help="folder to write to")
     parser.add_argument("--epochs", type=int, default=10)
     options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
-
-    config = options.output / "own.yaml"
-    config.write_text(CONFIGURATION + f"trainer: {{max_epochs: {options.epochs}}}\n")
     run = options.output / "run"
-    # In a shell: PYTHONPATH=examples adatom s2ef fit --config own/own.yaml --run_dir own/run
-    code = adatom(["s2ef", "fit", "--config", str(config), "--run_dir", str(run)])
+    # In a shell: PYTHONPATH=examples adatom s2ef fit --config examples/own_backbone.yaml
+    command = ["s2ef", "fit", "--config", str(HERE / "own_backbone.yaml"), "--run_dir", str(run)]
+    command += ["--data.train", str(HERE / "data" / "silicon_train.extxyz")]
+    code = adatom([*command, "--trainer.max_epochs", str(options.epochs)])
     if code != 0:
         sys.exit(code)
 

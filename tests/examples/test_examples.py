@@ -1,0 +1,98 @@
+"""Every example runs, as a reader would start it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+EXAMPLES = REPOSITORY / "examples"
+DEFAULT = REPOSITORY / "src/adatom/checkpoint/pretrained/default.safetensors"
+#: Tasks that the examples ask for.
+TASKS = ("zuo2020", "acac")
+
+
+def run(script: str, *arguments: str | Path, folder: Path) -> str:
+    """Run an example in ``folder`` and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES / script), *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Run the training example; return the potential and what was printed."""
+    folder = tmp_path_factory.mktemp("trained")
+    printed = run("train_small.py", "--epochs", "2", folder=folder)
+    return folder / "tiny.safetensors", printed
+
+
+@pytest.fixture(scope="module")
+def model(request):
+    """Return the embedded potential, or a tiny one trained for the purpose where it is absent."""
+    if DEFAULT.is_file():
+        return "default"
+    return request.getfixturevalue("trained")[0]
+
+
+def test_train_small(trained):
+    path, printed = trained
+    assert path.is_file()
+    for task in TASKS:
+        assert f"{task}: " in printed
+
+
+def test_check_data(tmp_path):
+    printed = run("check_data.py", folder=tmp_path)
+    assert "20 structures, 300 atoms" in printed
+    assert "nothing suspicious" in printed
+    assert "warning (leak): 20 of 20 structures" in printed
+
+
+def test_evaluate(model, tmp_path):
+    printed = run("evaluate.py", "--model", model, folder=tmp_path)
+    for row in ("all", "Surface", "Vacancy", "Largest force error"):
+        assert row in printed
+
+
+def test_predict_many(model, tmp_path):
+    printed = run("predict_many.py", "--model", model, folder=tmp_path)
+    assert sum(line.startswith(TASKS) for line in printed.splitlines()) == 15
+
+
+def test_relax_and_md(model, tmp_path):
+    printed = run("relax_and_md.py", "--model", model, "--steps", "3", folder=tmp_path)
+    assert "after 3 fs" in printed
+    assert "NVE: total energy changed" in printed
+    assert (tmp_path / "silicon" / "nvt.traj").is_file()
+
+
+def test_own_backbone(tmp_path):
+    printed = run("own_backbone.py", "--epochs", "1", folder=tmp_path)
+    assert "5 steps with RadialBackbone" in printed
+
+
+def test_demo(tmp_path):
+    if not DEFAULT.is_file():
+        pytest.skip(f"needs the embedded potential ({DEFAULT.relative_to(REPOSITORY)} is missing)")
+    quick = ("--nvt-steps", "5", "--nve-steps", "5")
+    run("demo.py", "--output", tmp_path / "demo", *quick, folder=tmp_path)
+    assert "<html" in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+
+
+def test_every_example_has_a_test():
+    tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert {path.stem for path in EXAMPLES.glob("*.py")} <= tested
