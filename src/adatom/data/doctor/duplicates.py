@@ -16,7 +16,8 @@ SAME = 2e-6
 
 #: Largest difference, times sqrt(atoms), of near-duplicates. A random displacement of every atom
 #: by d changes a mean over k distances by about d / sqrt(k), so this is about 0.005 angstrom per
-#: atom at any size; independent thermal snapshots are at least ten times further apart.
+#: atom at any size. In cells of a few atoms, independent snapshots come that
+#: near by chance, too (2 or 3 of 30 rattled 4-atom cells); hence only an info within a dataset.
 NEAR = 0.008
 
 #: eV, divided by sqrt(atoms): largest difference per atom of near-duplicates.
