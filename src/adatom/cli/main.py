@@ -20,7 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "adatom.cli.evaluate",
         "Measure a potential on labelled data; write a report",
     ),
-    "data": ("adatom.cli.data", "Check, describe, split or convert labelled data"),
+    "data": ("adatom.cli.data", "Check, describe or split labelled data"),
     "predict": (
         "adatom.cli.predict",
         "Predict energy, forces and stress of structures",
