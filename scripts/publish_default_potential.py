@@ -128,6 +128,7 @@ def main() -> None:
         "title": "adatom's embedded potential: Si, Mo, Cu; small organic molecules",
         "licence": "MIT (weights); training data BSD-3-Clause, MIT and CC-BY-4.0, see model card",
         "recipe": (REPOSITORY / "configs/default_potential.yaml").read_text(),
+        "trained_with": json.loads((options.run / "versions.json").read_text()),
         "scores": {held.title: result.to_json()["overall"] for held, result in results},
         "model_card": card,
     }
@@ -203,7 +204,7 @@ Another potential, trained on silicon alone (zuo2020, published split) from `con
 
 ```sh
 adatom s2ef fit --config configs/minimal.yaml
-adatom evaluate runs/minimal/best.safetensors ../shared/data/zuo2020/Si_test.extxyz.xz -o si.html
+adatom evaluate runs/minimal/best.safetensors examples/data/Si_test.extxyz.xz -o si.html
 ```
 
 On the {numbers["num_structures"]} test structures its energy RMSE is {energy:.3g} meV/atom,
