@@ -156,3 +156,10 @@ def tiny(tmp_path_factory):
         capture_output=True,
     )
     return path
+
+
+def test_the_shown_minimal_configuration_is_the_real_one():
+    shown = (REPOSITORY / "docs/how-to/train.md").read_text(encoding="utf-8")
+    real = (REPOSITORY / "configs/minimal.yaml").read_text(encoding="utf-8")
+    assert real.split("\n", 1)[1] in shown
+    assert len(real.splitlines()) <= 15
