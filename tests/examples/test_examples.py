@@ -88,7 +88,7 @@ def test_own_backbone(tmp_path):
 def test_demo(tmp_path):
     if not DEFAULT.is_file():
         pytest.skip(f"needs the embedded potential ({DEFAULT.relative_to(REPOSITORY)} is missing)")
-    quick = ("--nvt-steps", "5", "--nve-steps", "5")
+    quick = ("--nvt-steps", "20", "--nve-steps", "20")  # three rows of the log
     run("demo.py", "--output", tmp_path / "demo", *quick, folder=tmp_path)
     assert "<html" in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
 
