@@ -72,6 +72,11 @@ class MixedLinear(nn.Module):
             fill_normal(self.weight, in_features, gain)
         self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
 
+    @property
+    def stored(self) -> torch.Tensor:
+        """The trained weights, ``[X, out, in]`` or ``[out, in]``."""
+        return self.weights if self.num_experts else self.weight
+
     def merged(self, coefficients: torch.Tensor | None) -> torch.Tensor:
         """Return one weight matrix per group, ``[G, out, in]`` (G = 1 without experts)."""
         if coefficients is None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from adatom.nn.experts import Run
+from adatom.nn.edge_tiles import EdgeTile, edge_tiles
 from adatom.nn.layout import CoefficientLayout
 from adatom.nn.radial import RadialInputs, gaussian_basis, polynomial_envelope
 from adatom.nn.target_chunks import TargetChunks, target_chunks
@@ -22,9 +23,12 @@ class EdgeGeometry(NamedTuple):
         target: ``[E]`` int64; atom i.
         rotations: ``[E, R, S]`` from node coefficients to the edge frame.
         chunks: The edges grouped by target.
+        tiles: The edges in groups that are computed one after the other.
         returns: For each order m, the entries of the rotations times the envelope in the slots of
-            the chunks, ``[chunks, S, size]`` for m = 0 and ``[chunks, 2 (S - m^2), size]`` for
-            m >= 1: rows run over the sign of m, then over the node coefficients of degree >= m.
+            the chunks, ``[chunks, S, size]`` for m = 0 and ``[chunks, 2 (S - m^2), size * 2]`` for
+            m >= 1. Their product with features ``[chunks, size * 2, ...]`` (slot, then sign of m)
+            has the real parts of ``d conj(x)``, then the imaginary parts, each over the node
+            coefficients of degree >= m (d: rows +m and -m of the rotation as a complex number).
         return_sums: ``[N, S]``; entries of order 0 summed over the edges into each atom.
         radial: Inputs of the radial networks.
         edge_runs: Edges that share expert weights.
@@ -35,6 +39,7 @@ class EdgeGeometry(NamedTuple):
     target: torch.Tensor
     rotations: torch.Tensor
     chunks: TargetChunks
+    tiles: list[EdgeTile]
     returns: list[torch.Tensor]
     return_sums: torch.Tensor
     radial: RadialInputs
@@ -93,6 +98,7 @@ def edge_geometry(
         target=target,
         rotations=rotations,
         chunks=chunks,
+        tiles=edge_tiles(source, target, chunks, edge_runs, layout.node_size),
         returns=returns,
         return_sums=chunks.sum_to_atoms(returns[0].sum(2)),
         radial=RadialInputs(
@@ -113,23 +119,47 @@ def _returns(
     layout: CoefficientLayout,
 ) -> list[torch.Tensor]:
     """Return the nonzero entries of the rotations per order, in the slots of the chunks."""
-    entries, sizes = _entry_table(layout, rotations.device)
-    values = rotations.flatten(1).index_select(1, entries) * envelope.unsqueeze(1)
+    entries, signs, sizes = _entry_table(layout, rotations.dtype, rotations.device)
+    values = rotations.flatten(1).index_select(1, entries) * signs * envelope.unsqueeze(1)
     slots = chunks.gather(values) * chunks.filled.unsqueeze(2).to(values.dtype)
-    return [part.contiguous() for part in torch.split(slots.transpose(1, 2), sizes, dim=1)]
+    count, size = chunks.filled.shape
+    zero, *others = torch.split(slots, sizes, dim=2)
+    returns = [zero.transpose(1, 2).contiguous()]
+    for m, part in enumerate(others, start=1):
+        rows = 2 * (layout.node_size - m * m)
+        pairs = part.view(count, size, rows, 2) if count else part.reshape(0, size, rows, 2)
+        returns.append(pairs.transpose(1, 2).reshape(count, rows, 2 * size))
+    return returns
 
 
 @lru_cache(maxsize=64)
-def _entry_table(layout: CoefficientLayout, device: torch.device) -> tuple[torch.Tensor, list[int]]:
-    """Return the flat index of each nonzero entry, ordered by (m, sign, column), and its sizes."""
+def _entry_table(
+    layout: CoefficientLayout, dtype: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Return where the rotations are nonzero, per order.
+
+    For m >= 1 there is an entry for each of (real or imaginary part of the product, column, sign
+    of the feature): d conj(x) = (d+ x+ + d- x-) + i (d- x+ - d+ x-).
+
+    Returns:
+        The flat index and the sign of each entry, and the number of entries of each order.
+    """
     row_of = {pair: row for row, pair in enumerate(layout.edge_coefficients)}
     entries: list[int] = []
+    signs: list[float] = []
     sizes = []
     for m in range(layout.mmax + 1):
         before = len(entries)
-        for signed in (m, -m) if m else (0,):
+        parts = [((m, 1), (-m, 1)), ((-m, 1), (m, -1))] if m else [((0, 1),)]
+        for part in parts:
             for degree in range(m, layout.lmax + 1):
-                start = row_of[degree, signed] * layout.node_size
-                entries += range(start + degree**2, start + (degree + 1) ** 2)
+                for column in range(degree**2, (degree + 1) ** 2):
+                    for order, sign in part:
+                        entries.append(row_of[degree, order] * layout.node_size + column)
+                        signs.append(sign)
         sizes.append(len(entries) - before)
-    return torch.tensor(entries, device=device), sizes
+    return (
+        torch.tensor(entries, device=device),
+        torch.tensor(signs, dtype=dtype, device=device),
+        sizes,
+    )

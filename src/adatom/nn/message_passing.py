@@ -11,8 +11,10 @@ from adatom.nn.experts import Mixture
 from adatom.nn.geometry import EdgeGeometry
 from adatom.nn.initialization import AFTER_SILU
 from adatom.nn.layout import CoefficientLayout
+from adatom.nn.prepared_weights import is_frozen
 from adatom.nn.radial import RadialMLP
 from adatom.nn.so2 import SO2Convolution, SummedSO2Convolution
+from adatom.nn.tiled_messages import FrozenConvolution, tiled_messages
 
 #: Fixed divisor of the edge-degree sum in the published models.
 _DEGREE_RESCALE = 5.0
@@ -79,6 +81,7 @@ class Edgewise(nn.Module):
         grid_resolution: int | None = None,
     ) -> None:
         super().__init__()
+        self.layout = layout
         self.act: OrderGateActivation | SeparableS2Activation
         if act_type == "gate":
             self.act = OrderGateActivation(layout, hidden_channels)
@@ -115,15 +118,41 @@ class Edgewise(nn.Module):
         Returns:
             ``[N, S, C]``.
         """
-        rotated = [
-            torch.bmm(geometry.rotations, features.index_select(0, atoms))
-            for atoms in (geometry.source, geometry.target)
-        ]
-        hidden, gates = self.so2_conv_1(
-            rotated, Mixture(coefficients, geometry.edge_runs), geometry.radial
+        edges = Mixture(coefficients, geometry.edge_runs)
+        hidden = self.so2_conv_1.rad_func.hidden(geometry.radial)
+
+        def sums(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            own_features, rotations, radial, *returns = inputs
+            rotated = [
+                torch.bmm(rotations, own_features.index_select(0, atoms))
+                for atoms in (geometry.source, geometry.target)
+            ]
+            mapped, gates = self.so2_conv_1(rotated, edges, radial)
+            return self.so2_conv_2.sums(self.act(mapped, gates), returns, geometry.chunks)
+
+        inputs = (features, geometry.rotations, hidden, *geometry.returns)
+        spec = self._frozen(coefficients)
+        summed = sums(*inputs) if spec is None else tiled_messages(spec, geometry.tiles, inputs, sums)
+        messages: torch.Tensor = self.so2_conv_2(
+            summed, geometry, Mixture(coefficients, geometry.atom_runs)
         )
-        hidden = self.act(hidden, gates)
-        summed: torch.Tensor = self.so2_conv_2(
-            hidden, geometry, Mixture(coefficients, geometry.atom_runs)
+        return messages
+
+    def _frozen(self, coefficients: torch.Tensor | None) -> FrozenConvolution | None:
+        """Return what the tiled computation needs, or None if weights need gradients."""
+        first, last = self.so2_conv_1, self.so2_conv_1.rad_func.final
+        trained = [*first.mapped_weights(), last.weight, last.bias]
+        if first.fc_m0.bias is not None:
+            trained.append(first.fc_m0.bias)
+        needs = coefficients is not None and coefficients.requires_grad
+        if needs or not isinstance(self.act, OrderGateActivation) or not is_frozen(trained):
+            return None
+        return FrozenConvolution(
+            self.layout,
+            first.in_channels,
+            self.act.channels,
+            first.real_matrices(coefficients),
+            trained[-1],
+            last.weight,
+            last.bias,
         )
-        return summed

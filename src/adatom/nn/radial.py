@@ -107,11 +107,15 @@ class RadialMLP(nn.Module):
 
         Args:
             inputs: Distances and elements of the edges.
-            order: ``[out_features]`` int64; which output comes where, or None for as stored.
+            order: See :meth:`last`.
 
         Returns:
             ``[E, out_features]``.
         """
+        return self.last(self.hidden(inputs), order)
+
+    def hidden(self, inputs: RadialInputs) -> torch.Tensor:
+        """Return all but the last layer, ``[E, Ce]``."""
         first = cast("nn.Linear", self.net[0])
         channels = self.edge_channels
         basis, source, target = first.weight.split([self.num_basis, channels, channels], dim=1)
@@ -119,10 +123,27 @@ class RadialMLP(nn.Module):
         by_target = inputs.target_features @ target.T
         table = (by_target.unsqueeze(1) + by_source).flatten(0, 1)
         hidden = torch.addmm(table.index_select(0, inputs.pairs), inputs.basis, basis.T)
-        *inner, last = list(self.net)[1:]
-        for layer in inner:
+        for layer in list(self.net)[1:-1]:
             hidden = layer(hidden)
-        weight, bias = cast("torch.Tensor", last.weight), cast("torch.Tensor", last.bias)
+        return hidden
+
+    @property
+    def final(self) -> nn.Linear:
+        """The last layer."""
+        return cast("nn.Linear", self.net[-1])
+
+    def last(self, hidden: torch.Tensor, order: torch.Tensor | None = None) -> torch.Tensor:
+        """Apply the last layer.
+
+        Args:
+            hidden: ``[E, Ce]``.
+            order: ``[out_features]`` int64; which output comes where, or None for as stored.
+
+        Returns:
+            ``[E, out_features]``.
+        """
+        layer = self.final
+        weight, bias = layer.weight, layer.bias
         if order is not None:
             weight, bias = weight.index_select(0, order), bias.index_select(0, order)
         return nn.functional.linear(hidden, weight, bias)

@@ -17,7 +17,9 @@ from torch import nn
 from adatom.nn.experts import MixedLinear, Mixture, grouped_linear
 from adatom.nn.geometry import EdgeGeometry
 from adatom.nn.layout import CoefficientLayout
-from adatom.nn.radial import RadialInputs, RadialMLP
+from adatom.nn.prepared_weights import PreparedWeights
+from adatom.nn.radial import RadialMLP
+from adatom.nn.target_chunks import TargetChunks
 
 
 class SO2Order(nn.Module):
@@ -69,12 +71,18 @@ class _SO2Maps(nn.Module):
             SO2Order(n * in_channels, n * out_channels, num_experts=num_experts, gain=gain)
             for n in self.degrees[1:]
         )
+        self._prepared: PreparedWeights[list[torch.Tensor]] = PreparedWeights()
 
     def _merged(self, coefficients: torch.Tensor | None) -> list[torch.Tensor]:
         """Return the stored matrix of each order and group, ``[G, out or 2 out, in]``."""
-        orders = (cast("SO2Order", order) for order in self.so2_m_conv)
-        maps = [self.fc_m0, *(order.fc for order in orders)]
-        return [layer.merged(coefficients) for layer in maps]
+        return [layer.merged(coefficients) for layer in self._maps()]
+
+    def _maps(self) -> list[MixedLinear]:
+        return [self.fc_m0, *(cast("SO2Order", order).fc for order in self.so2_m_conv)]
+
+    def mapped_weights(self) -> list[torch.Tensor]:
+        """Return the trained weights of all orders."""
+        return [layer.stored for layer in self._maps()]
 
 
 class SO2Convolution(_SO2Maps):
@@ -120,19 +128,21 @@ class SO2Convolution(_SO2Maps):
     by_input: torch.Tensor
 
     def forward(
-        self, inputs: Sequence[torch.Tensor], mixture: Mixture, radial: RadialInputs
+        self, inputs: Sequence[torch.Tensor], mixture: Mixture, hidden: torch.Tensor
     ) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Convolve edge features.
 
         Args:
             inputs: Two tensors ``[E, R, in_channels]`` in the edge frame, m-major.
             mixture: Expert coefficients and the edges they apply to.
-            radial: Inputs of the radial network.
+            hidden: ``[E, Ce]`` last hidden layer of the radial network.
 
         Returns:
             One tensor per order, and the extra invariants ``[E, extra]``.
         """
-        weights = torch.split(self.rad_func(radial, self.by_input), 2 * self.weight_sizes, dim=1)
+        weights = torch.split(
+            self.rad_func.last(hidden, self.by_input), 2 * self.weight_sizes, dim=1
+        )
         orders = len(self.degrees)
         weighted: list[list[torch.Tensor]] = [[] for _ in range(orders)]
         for i, features in enumerate(inputs):
@@ -147,6 +157,18 @@ class SO2Convolution(_SO2Maps):
         width = outputs[0].shape[1] - self.extra
         extra, outputs[0] = torch.split(outputs[0], [self.extra, width], dim=1)
         return outputs, extra
+
+    def real_matrices(self, coefficients: torch.Tensor | None) -> list[torch.Tensor]:
+        """Return the real matrix of each order on both inputs together, ``[G, out, in]``.
+
+        Inputs run over (sign of m,) degree, input and channel.
+        """
+
+        def make() -> list[torch.Tensor]:
+            first, *others = self._merged(coefficients)
+            return [first, *(_real_matrix(merged) for merged in others)]
+
+        return self._prepared.get(self.mapped_weights(), coefficients, make)
 
     def _by_input(self, merged: torch.Tensor, m: int) -> list[torch.Tensor]:
         """Return the real matrix of an order for each of the two inputs."""
@@ -185,28 +207,49 @@ class SummedSO2Convolution(_SO2Maps):
         )
         self.out_channels = out_channels
 
-    def forward(
-        self, orders: Sequence[torch.Tensor], geometry: EdgeGeometry, mixture: Mixture
-    ) -> torch.Tensor:
-        """Return the summed messages.
+    def sums(
+        self,
+        orders: Sequence[torch.Tensor],
+        returns: Sequence[torch.Tensor],
+        chunks: TargetChunks,
+    ) -> tuple[torch.Tensor, ...]:
+        """Sum features over edges, weighted by the rotations.
 
         Args:
             orders: One tensor of edge features per order.
+            returns: See :class:`adatom.nn.geometry.EdgeGeometry`.
+            chunks: The edges grouped by target.
+
+        Returns:
+            Per order ``[N, S, inputs]`` for m = 0 and ``[N, 2 (S - m^2), inputs / 2]`` for m >= 1
+            (real parts, then imaginary parts).
+        """
+        return tuple(
+            chunks.sum_to_atoms(torch.bmm(entries, chunks.gather_signs(order, min(m, 1))))
+            for m, (order, entries) in enumerate(zip(orders, returns, strict=True))
+        )
+
+    def forward(
+        self, sums: Sequence[torch.Tensor], geometry: EdgeGeometry, mixture: Mixture
+    ) -> torch.Tensor:
+        """Apply the maps to the summed features.
+
+        Args:
+            sums: See :meth:`sums`.
             geometry: The edges.
             mixture: Expert coefficients and the atoms they apply to.
 
         Returns:
             ``[N, S, out_channels]``.
         """
-        sums = [self._summed(x, geometry, m) for m, x in enumerate(orders)]
-        merged = self._merged(mixture.coefficients)
+        wide = [sums[0], *(torch.cat(total.chunk(2, dim=1), dim=2) for total in sums[1:])]
+        matrices = self._degree_matrices(mixture.coefficients)
         bias = self.fc_m0.bias
         degrees = []
-        for degree in range(self.layout.lmax + 1):
+        for degree, matrix in enumerate(matrices):
             used = range(min(degree, self.layout.mmax) + 1)
             columns = slice(degree**2, (degree + 1) ** 2)
-            rows = [sums[m][:, degree**2 - m * m : (degree + 1) ** 2 - m * m] for m in used]
-            matrix = torch.cat([self._degree_matrix(merged[m], m, degree) for m in used], dim=2)
+            rows = [wide[m][:, degree**2 - m * m : (degree + 1) ** 2 - m * m] for m in used]
             out = grouped_linear([torch.cat(rows, dim=2)], [matrix], None, mixture.runs)
             if bias is not None:
                 own = bias.view(-1, self.out_channels)[degree]
@@ -214,16 +257,23 @@ class SummedSO2Convolution(_SO2Maps):
             degrees.append(out)
         return torch.cat(degrees, dim=1)
 
-    def _summed(self, order: torch.Tensor, geometry: EdgeGeometry, m: int) -> torch.Tensor:
-        """Sum an order over edges, weighted by the rotation; ``[N, S - m^2, inputs]``."""
-        sums = torch.bmm(geometry.returns[m], geometry.chunks.gather(order))
-        if m:
-            chunks, rows, width = sums.shape
-            signs = sums.view(chunks, 2, rows // 2, 2, width // 2)
-            real = signs[:, 0, :, 0] + signs[:, 1, :, 1]
-            imaginary = signs[:, 1, :, 0] - signs[:, 0, :, 1]
-            sums = torch.cat([real, imaginary], dim=2)
-        return geometry.chunks.sum_to_atoms(sums)
+    def _degree_matrices(self, coefficients: torch.Tensor | None) -> list[torch.Tensor]:
+        """Return the matrix of each degree on all its orders, ``[G, out, in]``."""
+
+        def make() -> list[torch.Tensor]:
+            merged = self._merged(coefficients)
+            return [
+                torch.cat(
+                    [
+                        self._degree_matrix(merged[m], m, degree)
+                        for m in range(min(degree, self.layout.mmax) + 1)
+                    ],
+                    dim=2,
+                )
+                for degree in range(self.layout.lmax + 1)
+            ]
+
+        return self._prepared.get(self.mapped_weights(), coefficients, make)
 
     def _degree_matrix(self, merged: torch.Tensor, m: int, degree: int) -> torch.Tensor:
         """Return the part of an order's matrix that makes one degree, ``[G, out, in or 2 in]``."""

@@ -30,6 +30,24 @@ class TargetChunks(NamedTuple):
         """Return the rows ``[E, k]`` of the edges in their slots, ``[chunks, size, k]``."""
         return rows.index_select(0, self.edges.flatten()).view(*self.edges.shape, rows.shape[1])
 
+    def gather_signs(self, rows: torch.Tensor, signed: int) -> torch.Tensor:
+        """Return the rows of the edges with each sign of m in a slot of its own.
+
+        Args:
+            rows: ``[E, k]``; if signed, all +m columns come before all -m columns.
+            signed: 1 for m >= 1, 0 for m = 0.
+
+        Returns:
+            ``[chunks, size, k]``, or ``[chunks, size * 2, k / 2]`` if signed.
+        """
+        width = rows.shape[1] >> signed
+        chunks, size = self.edges.shape
+        return rows.index_select(0, self.edges.flatten()).view(chunks, size << signed, width)
+
+    def slots(self) -> torch.Tensor:
+        """Return the slot ``[E]`` of each edge, counted over all chunks."""
+        return self.filled.flatten().nonzero().squeeze(1)
+
     def sum_to_atoms(self, rows: torch.Tensor) -> torch.Tensor:
         """Sum ``[chunks, ...]`` over the chunks of each atom, ``[N, ...]``."""
         zeros = rows.new_zeros((self.num_atoms, *rows.shape[1:]))
