@@ -24,6 +24,7 @@ from adatom.models.escn_md import eSCNMDBackbone
 from adatom.tasks.domain import Domain
 from adatom.tasks.potential import Potential
 from adatom.tasks.task import Normalizer, OutputSpec, Task
+from toy_backbone import toy_potential
 
 
 @pytest.fixture(scope="module")
@@ -224,3 +225,16 @@ def test_dtype_is_a_choice(model, copper, tmp_path):
     unit = MLIPPredictUnit(load_potential(model), dtype=torch.float64)
     expected = float(unit.predict(read(copper), task_name="omat")["energy"][0])
     assert double == pytest.approx(expected, abs=1e-7)
+
+
+def test_own_classes_are_loaded_only_if_allowed(tmp_path, capsys):
+    write(tmp_path / "cu.xyz", bulk("Cu", cubic=True), format="extxyz")
+    save_potential(toy_potential(), tmp_path / "toy.safetensors")
+    command = ["predict", str(tmp_path / "cu.xyz"), "--model", str(tmp_path / "toy.safetensors")]
+    command += ["-o", str(tmp_path / "out.xyz")]
+    assert main(command) == 2
+    assert "toy_backbone.ToyBackbone" in capsys.readouterr().err
+    allowed = ["--allow", "toy_backbone.ToyBackbone", "--allow", "toy_backbone.ToyHead"]
+    assert main([*allowed, *command]) == 0
+    assert "energy" in read(tmp_path / "out.xyz").calc.results
+    assert main(["--allow"]) == 2

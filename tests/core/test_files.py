@@ -73,6 +73,14 @@ def test_atomic_write_keeps_the_old_file_after_an_error(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_atomic_write_gives_ordinary_permissions(tmp_path: Path):
+    with atomic_write(tmp_path / "a") as part:
+        part.write_text("x")
+        part.chmod(0o600)
+    (tmp_path / "b").write_text("x")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
 def test_full_disk_is_a_sentence(tmp_path: Path):
     with pytest.raises(FileAccessError, match="No space left"), atomic_write(tmp_path / "a"):
         raise OSError(errno.ENOSPC, "No space left on device")

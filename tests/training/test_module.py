@@ -168,7 +168,9 @@ def test_doctor_errors_stop_and_warnings_do_not(
         AtomisticDataModule(str(bad)).setup("fit")
 
 
-def test_early_stopping_test_and_predict(config: Config, tmp_path: Path, copper: Path) -> None:
+def test_early_stopping_test_and_predict(
+    config: Config, tmp_path: Path, copper: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = config(
         early_stopping_patience="2",
         trainer="{max_epochs: 50}",
@@ -180,8 +182,12 @@ def test_early_stopping_test_and_predict(config: Config, tmp_path: Path, copper:
     result = json.loads((folder / "result.json").read_text())
     assert result["epochs"] < 50
     assert result["reason"] == "early stopping"
-    main(["validate", *options])
-    main(["test", *options])
+    for command, title in (("validate", "Validation"), ("test", "Test")):
+        capsys.readouterr()
+        main([command, *options])
+        printed = capsys.readouterr().out
+        assert title in printed
+        assert "forces_rmse" in printed
     main(["predict", *options])
     predicted = read(folder / "predictions.extxyz", ":")
     assert [atoms.info["sid"] for atoms in predicted] == [f"cu{i}" for i in range(24)]

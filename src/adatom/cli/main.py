@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from adatom.core.errors import AdatomError, unknown_name
+from adatom.core.errors import AdatomError, ConfigError, unknown_name
 
 #: Verb to (module, one line of help). A module has ``main(arguments: list[str]) -> None`` and is
 #: imported only when its verb is called, so that ``adatom --help`` answers at once.
@@ -73,6 +73,8 @@ def _run(arguments: list[str]) -> int:
 
         sys.stdout.write(f"adatom {__version__}\n")
         return OK
+    if verb == "--allow":
+        return _run_with_allowed(arguments)
     if verb not in VERBS:
         raise unknown_name("option" if verb.startswith("-") else "verb", verb, VERBS)
     try:
@@ -80,6 +82,19 @@ def _run(arguments: list[str]) -> int:
     except SystemExit as stop:
         return _code_of(stop)
     return OK
+
+
+def _run_with_allowed(arguments: list[str]) -> int:
+    """Run with the user's own model classes, given as ``--allow package.module.Class``."""
+    if len(arguments) < 2:
+        raise ConfigError(
+            "--allow is not followed by a class",
+            expected="the import path of a backbone or head, then a verb",
+        )
+    from adatom.models.registry import allow
+
+    with allow(arguments[1]):
+        return _run(arguments[2:])
 
 
 def _code_of(stop: SystemExit) -> int:
@@ -98,6 +113,7 @@ def _help() -> str:
         f"usage: adatom <verb> [arguments]\n\n{verbs}\n\n"
         "  adatom <verb> --help   tells the arguments of a verb\n"
         "  adatom --version       tells the version\n"
+        "  adatom --allow package.module.Class <verb> ...   lets checkpoints name your own model\n"
     )
 
 

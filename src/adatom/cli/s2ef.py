@@ -198,14 +198,14 @@ class S2EFCLI(LightningCLI):
     def validate(self, **_: Any) -> None:
         """Measure the errors on the validation structures."""
         self._use_potential()
-        found = self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
-        _show("Validation", found[0] if found else {}, "val/")
+        self.trainer.validate(self.model, datamodule=self.datamodule, verbose=False)
+        _show("Validation", self._measured(), "val/")
 
     def test(self, **_: Any) -> None:
         """Measure the errors on the test structures."""
         self._use_potential()
-        found = self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
-        _show("Test", found[0] if found else {}, "test/")
+        self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+        _show("Test", self._measured(), "test/")
 
     def predict(self, **_: Any) -> None:
         """Write the structures of ``data.predict`` with predicted energy, forces and stress."""
@@ -216,6 +216,10 @@ class S2EFCLI(LightningCLI):
         path = self.run.path / "predictions.extxyz"
         write_structures(path, [system for batch in predicted for system in batch.unbatch()])
         say(f"Predictions: {path}")
+
+    def _measured(self) -> dict[str, float]:
+        """Return what the last validation or test published."""
+        return {name: float(value) for name, value in self.trainer.callback_metrics.items()}
 
     def _use_potential(self) -> None:
         path = self._options.get("checkpoint_path") or self.run.path / "best.safetensors"

@@ -44,13 +44,17 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
+    table = Table(header_style="bold", box=SIMPLE_HEAD)
     for i, column in enumerate(columns):
         numeric = any(_is_number(row[i]) for row in rows)
         table.add_column(column, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(_cell(value)) for value in row))
-    _console(stderr=False).print(table)
+    console = _console(stderr=False)
+    if title:
+        # A title of the table itself would be wrapped to the table's width.
+        console.print(Text(title, style="italic"))
+    console.print(table)
 
 
 class ProgressBar:

@@ -83,10 +83,15 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     file = require_writable(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.stem}.{secrets.token_hex(4)}{file.suffix}")
+    # Some writers make files that only their owner can read; take what an ordinary file has here.
+    part.touch()
+    mode = part.stat().st_mode
+    part.unlink()
     try:
         yield part
         if not part.exists():
             raise FileAccessError(f"Nothing was written for {str(path)!r}")
+        part.chmod(mode)
         _flush(part)
         part.replace(file)
         _flush(file.parent)
