@@ -10,7 +10,7 @@ from adatom.nn.experts import Run
 from adatom.nn.target_chunks import TargetChunks
 
 #: Edges per tile on a processor: a few MB of intermediates.
-_CPU_EDGES = 256
+_CPU_EDGES = 512
 #: Elsewhere, where few large operations pay more than cached ones.
 _DEVICE_EDGES = 16384
 

@@ -151,7 +151,7 @@ class Edgewise(nn.Module):
             self.layout,
             first.in_channels,
             self.act.channels,
-            first.real_matrices(coefficients),
+            *first.three_products(coefficients),
             trained[-1],
             last.weight,
             last.bias,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import nn
 
@@ -28,9 +30,24 @@ class RMSNormSH(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return the normalized features."""
-        degrees = _centered_degrees(features, self.lmax)
-        square = torch.stack([x.square().mean(dim=(1, 2)) for x in degrees]).mean(0)
-        return _affine(degrees, [square] * len(degrees), self.affine_weight, self.affine_bias)
+        invariant, share, degree = _row_tables(self.lmax, features.dtype, features.device)
+        mean = features[:, :1].mean(dim=2, keepdim=True)
+        centered = torch.addcmul(features, mean, invariant, value=-1)
+        square = centered.square().mean(dim=2) @ share
+        scaled = centered * (square + _EPS).rsqrt()[:, None, None]
+        weight = self.affine_weight.index_select(0, degree)
+        return torch.addcmul(invariant * self.affine_bias, scaled, weight)
+
+
+@lru_cache(maxsize=64)
+def _row_tables(
+    lmax: int, dtype: torch.dtype, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return ``[S, 1]`` 1 for degree 0, else 0; ``[S]`` 1 / ((2l + 1) (lmax + 1)); ``[S]`` l."""
+    degree = torch.repeat_interleave(torch.arange(lmax + 1), torch.tensor(_sizes(lmax)))
+    share = 1 / ((2 * degree + 1.0).double() * (lmax + 1))
+    invariant = (degree == 0).to(dtype=dtype, device=device).unsqueeze(1)
+    return invariant, share.to(dtype=dtype, device=device), degree.to(device)
 
 
 class LayerNormSH(nn.Module):

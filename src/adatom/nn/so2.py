@@ -158,17 +158,23 @@ class SO2Convolution(_SO2Maps):
         extra, outputs[0] = torch.split(outputs[0], [self.extra, width], dim=1)
         return outputs, extra
 
-    def real_matrices(self, coefficients: torch.Tensor | None) -> list[torch.Tensor]:
-        """Return the real matrix of each order on both inputs together, ``[G, out, in]``.
+    def three_products(
+        self, coefficients: torch.Tensor | None
+    ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]]:
+        """Return the maps on both inputs together as frozen weights use them.
 
-        Inputs run over (sign of m,) degree, input and channel.
+        Inputs run over degree, input and channel; see
+        :class:`adatom.nn.tiled_messages.FrozenConvolution` for the form.
         """
 
         def make() -> list[torch.Tensor]:
             first, *others = self._merged(coefficients)
-            return [first, *(_real_matrix(merged) for merged in others)]
+            halves = [merged.chunk(2, dim=1) for merged in others]
+            return [first, *(x for a, b in halves for x in (a.contiguous(), a + b, b - a))]
 
-        return self._prepared.get(self.mapped_weights(), coefficients, make)
+        first, *rest = self._prepared.get(self.mapped_weights(), coefficients, make)
+        triples = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
+        return first, list(triples)
 
     def _by_input(self, merged: torch.Tensor, m: int) -> list[torch.Tensor]:
         """Return the real matrix of an order for each of the two inputs."""

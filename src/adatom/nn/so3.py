@@ -30,7 +30,12 @@ class SO3Linear(nn.Module):
         """Map ``[N, (lmax + 1)^2, in_channels]`` to ``[N, (lmax + 1)^2, out_channels]``."""
         sizes = [2 * degree + 1 for degree in range(self.weight.shape[0])]
         pieces = [
-            nn.functional.linear(rows, self.weight[degree], self.bias if degree == 0 else None)
+            # Flattened first: one product, where a strided view would give one per atom.
+            nn.functional.linear(
+                rows.reshape(-1, rows.shape[2]),
+                self.weight[degree],
+                self.bias if degree == 0 else None,
+            ).view(rows.shape[0], rows.shape[1], self.weight.shape[1])
             for degree, rows in enumerate(torch.split(features, sizes, dim=1))
         ]
         return torch.cat(pieces, dim=1)

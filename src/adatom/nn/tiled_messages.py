@@ -18,6 +18,10 @@ from adatom.nn.layout import CoefficientLayout
 
 Tensors = tuple[torch.Tensor, ...]
 
+#: Up to this many radial weights per layer are kept for the backward pass (64 MB in float32);
+#: more are computed again.
+_KEPT_WEIGHTS = 2**24
+
 
 @dataclass(frozen=True)
 class FrozenConvolution:
@@ -27,8 +31,10 @@ class FrozenConvolution:
         layout: Degrees and orders.
         channels: C, channels of node features.
         hidden_channels: H, channels after the maps.
-        matrices: For each order the real map ``[G, out, in]`` of (sign, degree, source or target,
-            channel) to (sign, degree, channel); the one of order 0 has the gates first.
+        first: ``[G, out, in]`` map of order 0, from (degree, source or target, channel) to the
+            gates and then (degree, channel).
+        others: For each order m >= 1 the complex map A + iB as ``(A, A + B, B - A)``, each
+            ``[G, out, in]``: complex products take three real ones (Gauss).
         bias: ``[out]`` of order 0.
         radial_weight: ``[weights, Ce]`` last layer of the radial network.
         radial_bias: ``[weights]``.
@@ -37,7 +43,8 @@ class FrozenConvolution:
     layout: CoefficientLayout
     channels: int
     hidden_channels: int
-    matrices: list[torch.Tensor]
+    first: torch.Tensor
+    others: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
     bias: torch.Tensor
     radial_weight: torch.Tensor
     radial_bias: torch.Tensor
@@ -46,6 +53,11 @@ class FrozenConvolution:
     def num_gates(self) -> int:
         """Gate scalars per edge."""
         return self.layout.lmax * self.hidden_channels
+
+    @property
+    def num_outputs(self) -> int:
+        """Outputs of all maps per edge."""
+        return self.num_gates + self.layout.edge_size * self.hidden_channels
 
     def inputs(self, features: torch.Tensor) -> list[torch.Tensor]:
         """Split ``[n, R, 2 C]`` into orders, each ``[n, 1 or 2, degrees * 2 C]``."""
@@ -119,26 +131,46 @@ class _Tile:
         rotated = torch.bmm(self.rotations, gathered, out=self.space.rotated[: self.count])
         return gathered, rotated
 
-    def radial(self) -> torch.Tensor:
-        """Return the radial weights ``[n, weights]``."""
-        spec, out = self.spec, self.space.weights[: self.count]
+    def radial(self, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the radial weights ``[n, weights]``, in ``kept [E, weights]`` if it is given."""
+        spec = self.spec
+        out = self.space.weights[: self.count] if kept is None else kept[self.tile.edges]
         return torch.addmm(spec.radial_bias, self.hidden, spec.radial_weight.T, out=out)
 
-    def convolve(self, mapped: torch.Tensor) -> None:
-        """Fill ``mapped [n, outputs]``."""
+    def convolve(self, mapped: torch.Tensor, radial: torch.Tensor | None) -> None:
+        """Fill ``mapped [n, outputs]``, and the radial weights of all edges if they are kept."""
         spec = self.spec
         _, rotated = self.rotate()
-        weights = spec.weights(self.radial())
-        column = 0
-        for m, piece in enumerate(spec.inputs(rotated)):
-            piece.mul_(weights[m])
-            matrix = spec.matrices[m][self.tile.group]
-            out = mapped[:, column : column + matrix.shape[0]]
-            if m == 0:
-                torch.addmm(spec.bias, piece.flatten(1), matrix.T, out=out)
-            else:
-                torch.mm(piece.flatten(1), matrix.T, out=out)
-            column += matrix.shape[0]
+        weights = spec.weights(self.radial(radial))
+        first, *others = spec.inputs(rotated)
+        first.mul_(weights[0])
+        out, *parts = self.mapped_parts(mapped)
+        torch.addmm(spec.bias, first.flatten(1), spec.first[self.tile.group].T, out=out)
+        for m, (x, y) in enumerate(zip(others, parts, strict=True), start=1):
+            x.mul_(weights[m])
+            a, s, d = (matrix[self.tile.group].T for matrix in spec.others[m - 1])
+            common = (x[:, 0] + x[:, 1]) @ a
+            torch.addmm(common, x[:, 1], s, alpha=-1, out=y[:, 0])
+            torch.addmm(common, x[:, 0], d, out=y[:, 1])
+
+    def mapped_parts(self, mapped: torch.Tensor) -> list[torch.Tensor]:
+        """Split outputs into order 0 with the gates ``[n, out]`` and ``[n, 2, out]`` for m >= 1."""
+        spec = self.spec
+        gates, orders = spec.outputs(mapped)
+        first = mapped[:, : gates.shape[1] + orders[0].shape[1]]
+        return [first, *(spec.signed(order, m) for m, order in enumerate(orders[1:], start=1))]
+
+    def convolve_backward(self, gradient: torch.Tensor, to_weighted: torch.Tensor) -> None:
+        """Fill ``to_weighted [n, R, 2 C]`` from the gradient of the maps' outputs."""
+        spec = self.spec
+        out, *parts = self.mapped_parts(gradient)
+        first, *others = spec.inputs(to_weighted)
+        torch.mm(out, spec.first[self.tile.group], out=first[:, 0])
+        for matrices, x, y in zip(spec.others, others, parts, strict=True):
+            a, s, d = (matrix[self.tile.group] for matrix in matrices)
+            common = (y[:, 0] + y[:, 1]) @ a
+            torch.addmm(common, y[:, 1], d, out=x[:, 0])
+            torch.addmm(common, y[:, 0], s, alpha=-1, out=x[:, 1])
 
     def activate(self, mapped: torch.Tensor) -> list[torch.Tensor]:
         """Apply the gates, and put each order into its slots."""
@@ -159,23 +191,27 @@ class _Tile:
             slots.append(slot.view(len(self.tile.atoms), -1, slot.shape[1] >> min(m, 1)))
         return slots
 
-    def activate_backward(self, gradients: list[torch.Tensor], mapped: torch.Tensor) -> None:
-        """Turn ``mapped`` into its gradient; the gates' factors are those of :meth:`activate`."""
+    def activate_backward(
+        self, gradients: list[torch.Tensor], mapped: torch.Tensor, result: torch.Tensor
+    ) -> None:
+        """Fill ``result`` with the gradient of ``mapped``, after :meth:`activate` of the same."""
         spec, hidden = self.spec, self.spec.hidden_channels
-        gates, orders = spec.outputs(mapped)
+        _, orders = spec.outputs(mapped)
+        slopes, results = spec.outputs(result)
         factors = self.space.gates[: self.count]
-        slopes = gates.zero_()
         for m, (order, gradient) in enumerate(zip(orders, gradients, strict=True)):
             if m == 0:
+                torch.ops.aten.silu_backward.grad_input(
+                    gradient[:, :hidden], order[:, :hidden], grad_input=results[0][:, :hidden]
+                )
                 torch.mul(gradient[:, hidden:], order[:, hidden:], out=slopes)
-                scalars = order[:, :hidden]
-                scalars.copy_(torch.ops.aten.silu_backward(gradient[:, :hidden], scalars))
-                torch.mul(gradient[:, hidden:], factors, out=order[:, hidden:])
+                torch.mul(gradient[:, hidden:], factors, out=results[0][:, hidden:])
                 continue
             own = factors[:, (m - 1) * hidden :].unsqueeze(1)
-            signed, arriving = spec.signed(order, m), spec.signed(gradient, m)
-            slopes[:, (m - 1) * hidden :].add_(signed.mul_(arriving).sum(1))
-            torch.mul(arriving, own, out=signed)
+            arriving = spec.signed(gradient, m)
+            torch.mul(arriving, own, out=spec.signed(results[m], m))
+            arriving.mul_(spec.signed(order, m))
+            slopes[:, (m - 1) * hidden :].add_(arriving[:, 0]).add_(arriving[:, 1])
         slopes.mul_(factors).mul_(1 - factors)
 
 
@@ -207,11 +243,12 @@ class _TiledMessages(torch.autograd.Function):
     def forward(ctx: Any, context: Any, *inputs: torch.Tensor) -> Tensors:
         spec, tiles, _, keep = context
         features, rotations, hidden, *returns = (tensor.contiguous() for tensor in inputs)
-        outputs = sum(matrix.shape[1] for matrix in spec.matrices)
         edges = rotations.shape[0]
         space = _Workspace(spec, tiles, features)
         largest = edges if keep else space.rotated.shape[0]
-        mapped = features.new_empty(largest, outputs)
+        mapped = features.new_empty(largest, spec.num_outputs)
+        few = keep and edges * len(spec.radial_bias) <= _KEPT_WEIGHTS
+        radial = features.new_empty(edges if few else 0, len(spec.radial_bias))
         widths = [size * spec.hidden_channels for size in spec.layout.order_sizes]
         sums = [
             features.new_zeros(features.shape[0], returned.shape[1], width >> min(m, 1))
@@ -220,17 +257,17 @@ class _TiledMessages(torch.autograd.Function):
         for tile in tiles:
             step = _Tile(spec, tile, space, (features, rotations, hidden))
             own = mapped[tile.edges] if keep else mapped[: step.count]
-            step.convolve(own)
+            step.convolve(own, radial if len(radial) else None)
             for m, slots in enumerate(step.activate(own)):
                 sums[m].index_add_(0, tile.atoms, torch.bmm(returns[m][tile.chunks], slots))
         ctx.context = context
-        ctx.save_for_backward(*inputs, mapped)
+        ctx.save_for_backward(*inputs, mapped, radial)
         return tuple(sums)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         spec, tiles, reference, _ = ctx.context
-        *inputs, mapped = ctx.saved_tensors
+        *inputs, mapped, radial = ctx.saved_tensors
         if torch.is_grad_enabled():
             return (None, *_differentiable(reference, inputs, gradients))
         features, rotations, hidden, *returns = (tensor.contiguous() for tensor in inputs)
@@ -242,7 +279,7 @@ class _TiledMessages(torch.autograd.Function):
         to_returns = [torch.empty_like(returned) for returned in returns]
         for tile in tiles:
             step = _Tile(spec, tile, space, (features, rotations, hidden))
-            own = buffer[: step.count].copy_(mapped[tile.edges])
+            own = mapped[tile.edges]
             arriving = []
             for m, slots in enumerate(step.activate(own)):
                 gradient = gradients[m].index_select(0, tile.atoms)
@@ -253,12 +290,14 @@ class _TiledMessages(torch.autograd.Function):
                 to_activated = space.activated[m][: step.count]
                 torch.index_select(rows, 0, tile.slot_of_edge, out=to_activated)
                 arriving.append(to_activated)
-            step.activate_backward(arriving, own)
+            to_mapped = buffer[: step.count]
+            step.activate_backward(arriving, own, to_mapped)
             gathered, rotated = step.rotate()
-            weights = step.radial()
+            weights = radial[tile.edges] if len(radial) else step.radial()
             to_own = to_rotated[: step.count]
-            _maps_backward(spec, tile.group, own, to_own)
-            to_weights = _weights_backward(spec, to_own, rotated, weights)
+            step.convolve_backward(to_mapped, to_own)
+            to_weights = space.weights[: step.count]
+            _weights_backward(spec, (to_own, rotated, weights), to_weights)
             torch.mm(to_weights, spec.radial_weight, out=to_hidden[tile.edges])
             torch.bmm(to_own, gathered.transpose(1, 2), out=to_rotations[tile.edges])
             back = torch.bmm(step.rotations.transpose(1, 2), to_own, out=gathered)
@@ -267,39 +306,33 @@ class _TiledMessages(torch.autograd.Function):
         return (None, to_features, to_rotations, to_hidden, *to_returns)
 
 
-def _maps_backward(
-    spec: FrozenConvolution, group: int, to_mapped: torch.Tensor, to_weighted: torch.Tensor
-) -> None:
-    """Fill ``to_weighted [n, R, 2 C]`` from the gradient of the maps' outputs."""
-    column = row = 0
-    flat = to_weighted.flatten(1)
-    for matrices in spec.matrices:
-        matrix = matrices[group]
-        outputs, inputs = matrix.shape
-        gradient = to_mapped[:, column : column + outputs]
-        torch.mm(gradient, matrix, out=flat[:, row : row + inputs])
-        column += outputs
-        row += inputs
-
-
 def _weights_backward(
-    spec: FrozenConvolution, gradient: torch.Tensor, rotated: torch.Tensor, weights: torch.Tensor
-) -> torch.Tensor:
-    """Pass ``gradient`` through the radial weights in place; return the weights' gradient.
+    spec: FrozenConvolution,
+    values: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    to_weights: torch.Tensor,
+) -> None:
+    """Pass a gradient through the radial weights in place, and fill that of the weights.
 
-    ``rotated`` and ``weights`` are overwritten.
+    Args:
+        spec: The convolution.
+        values: The gradient, the rotated features (overwritten) and the weights.
+        to_weights: May be the memory of the weights.
     """
+    gradient, rotated, weights = values
     parts = zip(
-        spec.inputs(gradient), spec.inputs(rotated), spec.weights(weights), strict=True
+        spec.inputs(gradient),
+        spec.inputs(rotated),
+        spec.weights(weights),
+        spec.weights(to_weights),
+        strict=True,
     )
-    for m, (arriving, feature, weight) in enumerate(parts):
+    for m, (arriving, feature, weight, result) in enumerate(parts):
         feature.mul_(arriving)
         arriving.mul_(weight)
         if m == 0:
-            weight.copy_(feature)
+            result.copy_(feature)
         else:
-            torch.add(feature[:, 0], feature[:, 1], out=weight[:, 0])
-    return weights
+            torch.add(feature[:, 0], feature[:, 1], out=result[:, 0])
 
 
 def _differentiable(
