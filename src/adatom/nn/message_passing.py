@@ -132,7 +132,9 @@ class Edgewise(nn.Module):
 
         inputs = (features, geometry.rotations, hidden, *geometry.returns)
         spec = self._frozen(coefficients)
-        summed = sums(*inputs) if spec is None else tiled_messages(spec, geometry.tiles, inputs, sums)
+        summed = (
+            sums(*inputs) if spec is None else tiled_messages(spec, geometry.tiles, inputs, sums)
+        )
         messages: torch.Tensor = self.so2_conv_2(
             summed, geometry, Mixture(coefficients, geometry.atom_runs)
         )

@@ -31,9 +31,7 @@ class _Entry(Generic[T]):
     coefficients: torch.Tensor | None
     value: T
 
-    def made_from(
-        self, weights: Sequence[torch.Tensor], coefficients: torch.Tensor | None
-    ) -> bool:
+    def made_from(self, weights: Sequence[torch.Tensor], coefficients: torch.Tensor | None) -> bool:
         if self.coefficients is None or coefficients is None:
             same = self.coefficients is coefficients
         else:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from adatom.nn.buffer_pool import Loan
 from adatom.nn.edge_tiles import EdgeTile
 from adatom.nn.layout import CoefficientLayout
 
@@ -95,13 +96,21 @@ class _Workspace:
         layout, wide = spec.layout, 2 * spec.channels
         edges = max((len(t.slot_of_edge) for t in tiles), default=0)
         slots = max((len(t.edge_of_slot) for t in tiles), default=0)
-        self.source_target = like.new_empty(edges, layout.node_size, wide)
-        self.rotated = like.new_empty(edges, layout.edge_size, wide)
-        self.weights = like.new_empty(edges, spec.radial_weight.shape[0])
-        self.gates = like.new_empty(edges, spec.num_gates)
         widths = [size * spec.hidden_channels for size in layout.order_sizes]
-        self.activated = [like.new_empty(edges, width) for width in widths]
-        self.slots = [like.new_empty(slots, width) for width in widths]
+        shapes = [
+            (edges, layout.node_size, wide),
+            (edges, layout.edge_size, wide),
+            (edges, layout.edge_size, wide),
+            (edges, len(spec.radial_bias)),
+            (edges, spec.num_gates),
+            (edges, spec.num_outputs),
+            *((edges, width) for width in widths),
+            *((slots, width) for width in widths),
+        ]
+        self.loan = Loan(shapes, like)
+        self.source_target, self.rotated, self.to_rotated, *others = self.loan.tensors
+        self.weights, self.gates, self.mapped, *orders = others
+        self.activated, self.slots = orders[: len(widths)], orders[len(widths) :]
 
 
 class _Tile:
@@ -245,10 +254,13 @@ class _TiledMessages(torch.autograd.Function):
         features, rotations, hidden, *returns = (tensor.contiguous() for tensor in inputs)
         edges = rotations.shape[0]
         space = _Workspace(spec, tiles, features)
-        largest = edges if keep else space.rotated.shape[0]
-        mapped = features.new_empty(largest, spec.num_outputs)
         few = keep and edges * len(spec.radial_bias) <= _KEPT_WEIGHTS
-        radial = features.new_empty(edges if few else 0, len(spec.radial_bias))
+        shapes = [
+            (edges if keep else 0, spec.num_outputs),
+            (edges if few else 0, len(spec.radial_bias)),
+        ]
+        ctx.loan = Loan(shapes, features)
+        mapped, radial = ctx.loan.tensors
         widths = [size * spec.hidden_channels for size in spec.layout.order_sizes]
         sums = [
             features.new_zeros(features.shape[0], returned.shape[1], width >> min(m, 1))
@@ -256,24 +268,23 @@ class _TiledMessages(torch.autograd.Function):
         ]
         for tile in tiles:
             step = _Tile(spec, tile, space, (features, rotations, hidden))
-            own = mapped[tile.edges] if keep else mapped[: step.count]
+            own = mapped[tile.edges] if keep else space.mapped[: step.count]
             step.convolve(own, radial if len(radial) else None)
             for m, slots in enumerate(step.activate(own)):
                 sums[m].index_add_(0, tile.atoms, torch.bmm(returns[m][tile.chunks], slots))
         ctx.context = context
-        ctx.save_for_backward(*inputs, mapped, radial)
+        ctx.save_for_backward(*inputs)
         return tuple(sums)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         spec, tiles, reference, _ = ctx.context
-        *inputs, mapped, radial = ctx.saved_tensors
+        inputs = ctx.saved_tensors
+        mapped, radial = ctx.loan.tensors
         if torch.is_grad_enabled():
             return (None, *_differentiable(reference, inputs, gradients))
         features, rotations, hidden, *returns = (tensor.contiguous() for tensor in inputs)
         space = _Workspace(spec, tiles, features)
-        buffer = features.new_empty(space.rotated.shape[0], mapped.shape[1])
-        to_rotated = torch.empty_like(space.rotated)
         to_features = torch.zeros_like(features)
         to_rotations, to_hidden = torch.empty_like(rotations), torch.empty_like(hidden)
         to_returns = [torch.empty_like(returned) for returned in returns]
@@ -290,11 +301,11 @@ class _TiledMessages(torch.autograd.Function):
                 to_activated = space.activated[m][: step.count]
                 torch.index_select(rows, 0, tile.slot_of_edge, out=to_activated)
                 arriving.append(to_activated)
-            to_mapped = buffer[: step.count]
+            to_mapped = space.mapped[: step.count]
             step.activate_backward(arriving, own, to_mapped)
             gathered, rotated = step.rotate()
             weights = radial[tile.edges] if len(radial) else step.radial()
-            to_own = to_rotated[: step.count]
+            to_own = space.to_rotated[: step.count]
             step.convolve_backward(to_mapped, to_own)
             to_weights = space.weights[: step.count]
             _weights_backward(spec, (to_own, rotated, weights), to_weights)
