@@ -2,7 +2,8 @@
 
 Each measurement has a process of its own; the processes take turns, so that what disturbs the
 machine disturbs all of them, and ratios are taken between calls of one round. Before anything is
-timed, energies and forces of the programs are compared.
+timed, energies and forces of adatom and fairchem-core are compared. mace-torch takes part where it
+is installed; it is another architecture, so its values are not compared.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from adatom.core.errors import AdatomError, NonFiniteError
 from benchmarks.checkpoints import checkpoint_of, shared_folder
 from benchmarks.jobs import Job
 from benchmarks.records import circumstances, load_average, record
-from benchmarks.workers import ENVIRONMENTS, Worker, start, take_turns
+from benchmarks.shapes import MACE_SHAPES
+from benchmarks.workers import ENVIRONMENTS, Worker, mace_python, start, take_turns
 
 #: eV and eV/angstrom; a larger deviation means that two different things would be timed.
 TOLERANCE = 1e-4
@@ -52,6 +54,13 @@ NOTE = (
     "the same round (above 1: adatom is faster). Peak GB: of the process during calls, "
     "imports and potential included; loading GB: its peak before them. "
     "max dE, dF: largest difference from the first row of the structure, eV and eV/angstrom."
+)
+
+MACE_NOTE = (
+    "mace-torch {shape}: another architecture ({hidden_irreps}, {layers} layers, max_ell "
+    "{max_ell}, correlation {correlation}, cutoff {cutoff} angstrom) with random weights, through "
+    "its ASE calculator in its standard mode. Its size is not matched to adatom's: only speed and "
+    "memory stand side by side, and its values mean nothing."
 )
 
 
@@ -98,14 +107,10 @@ def measure(
     Returns:
         Rows of the table, and the versions that took part.
     """
-    jobs = [
-        Job(program, mode, call, str(checkpoint), str(structure), options.threads)
-        for call in options.calls
-        for program, mode in [("adatom", "plain"), *(("fairchem", m) for m in options.fairchem)]
-    ]
+    jobs = jobs_of(options, str(checkpoint), str(structure))
     references: dict[str, Worker] = {}
     group: list[Worker] = []
-    finished: list[tuple[Worker, Deviation]] = []
+    finished: list[tuple[Worker, Deviation | None]] = []
     variables = ENVIRONMENTS[malloc]
     try:
         for job in (job for job in jobs if job.program == "adatom"):
@@ -130,7 +135,23 @@ def measure(
     return [_row(worker, deviation, first, malloc) for worker, deviation in finished], versions
 
 
-def _checked(reference: Worker, worker: Worker) -> Deviation:
+def jobs_of(options: argparse.Namespace, checkpoint: str, structure: str) -> list[Job]:
+    """Return what is measured on one structure; mace-torch only has the ASE calculator."""
+    jobs = []
+    for call in options.calls:
+        programs = [("adatom", "plain"), *(("fairchem", mode) for mode in options.fairchem)]
+        if call == "ase":
+            programs += [("mace", shape) for shape in options.mace]
+        jobs += [
+            Job(program, mode, call, checkpoint, structure, options.threads)
+            for program, mode in programs
+        ]
+    return jobs
+
+
+def _checked(reference: Worker, worker: Worker) -> Deviation | None:
+    if worker.job.program == "mace":
+        return None
     deviation = compare(reference.report["values"], worker.report["values"])
     check(deviation, worker)
     return deviation
@@ -140,14 +161,26 @@ def _memory(workers: Sequence[Worker]) -> float:
     return sum(worker.resident_gb for worker in workers)
 
 
-def _row(worker: Worker, deviation: Deviation, first: Worker, malloc: str) -> list[object]:
+def name_of(job: Job) -> str:
+    """Return how a table calls the program of a job."""
+    names = {"fairchem": f"fairchem {job.mode}", "mace": f"mace-torch {job.mode} (other model)"}
+    return names.get(job.program, job.program)
+
+
+def _deviation_cell(worker: Worker, deviation: Deviation | None, first: Worker) -> str:
+    if deviation is None:
+        return "not comparable"
+    return "" if worker is first else str(deviation)
+
+
+def _row(worker: Worker, deviation: Deviation | None, first: Worker, malloc: str) -> list[object]:
     job, timings = worker.job, worker.timings
     return [
         Path(job.structure).stem,
         first.report["atoms"],
-        first.report["edges"],
+        worker.report.get("edges", first.report["edges"]),
         CALLS[job.call],
-        "adatom" if job.program == "adatom" else f"fairchem {job.mode}",
+        name_of(job),
         malloc,
         len(timings.seconds),
         timings.best * 1e3,
@@ -156,7 +189,7 @@ def _row(worker: Worker, deviation: Deviation, first: Worker, malloc: str) -> li
         timings.peak_gb,
         float(worker.report["load_peak_gb"]),
         float(worker.report["first_seconds"]),
-        str(deviation) if worker is not first else "",
+        _deviation_cell(worker, deviation, first),
     ]
 
 
@@ -178,6 +211,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         choices=["none", "batch", "merged", "default"],
         help="modes; default (merged and compiled) may compile for minutes",
     )
+    parser.add_argument(
+        "--mace",
+        nargs="+",
+        default=list(MACE_SHAPES),
+        choices=["none", *MACE_SHAPES],
+        help="shapes of mace-torch's model, with random weights; left out where not installed",
+    )
     parser.add_argument("--malloc", nargs="+", choices=ENVIRONMENTS, default=list(ENVIRONMENTS))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=20.0, help="of calls per measurement")
@@ -189,7 +229,22 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     options = parser.parse_args(arguments)
     options.fairchem = [mode for mode in options.fairchem if mode != "none"]
+    options.mace = [shape for shape in options.mace if shape != "none"]
     return options
+
+
+def installed_mace(shapes: list[str]) -> list[str]:
+    """Return the shapes; none, with one line that says so, where mace-torch is not installed."""
+    if shapes and mace_python() is None:
+        say("mace-torch is left out: not installed (benchmarks/setup_mace.sh)")
+        return []
+    return shapes
+
+
+def notes_of(options: argparse.Namespace) -> list[str]:
+    """Return the sentences below the table."""
+    shapes = options.mace if "ase" in options.calls else []
+    return [NOTE, *(MACE_NOTE.format(shape=shape, **MACE_SHAPES[shape]) for shape in shapes)]
 
 
 def structure_file(name: str) -> Path:
@@ -201,6 +256,7 @@ def structure_file(name: str) -> Path:
 def main(arguments: Sequence[str]) -> None:
     """Measure, print and record."""
     options = parse(arguments)
+    options.mace = installed_mace(options.mace)
     load = load_average()
     checkpoint = checkpoint_of(options.checkpoint)
     rows: list[list[object]] = []
@@ -221,7 +277,7 @@ def main(arguments: Sequence[str]) -> None:
                 circumstances("benchmarks.inference", versions, load),
                 COLUMNS,
                 rows,
-                notes=[NOTE],
+                notes=notes_of(options),
             )
 
 

@@ -47,6 +47,41 @@ def fairchem_python() -> Path:
     return path
 
 
+def mace_python() -> Path | None:
+    """Return the interpreter of mace-torch's environment, or None where it is not installed.
+
+    Raises:
+        ConfigError: If ``ADATOM_MACE_PYTHON`` names none.
+    """
+    given = os.environ.get("ADATOM_MACE_PYTHON")
+    path = Path(given) if given else ROOT / ".venv-mace" / "bin" / "python"
+    if path.exists():
+        return path
+    if given:
+        raise ConfigError(
+            f"ADATOM_MACE_PYTHON is {given!r}, which does not exist",
+            expected="the interpreter of an environment with mace-torch",
+            fix="Correct it, or leave mace-torch out (--mace none).",
+        )
+    return None
+
+
+def interpreter(program: str) -> Path:
+    """Return the interpreter in which a program is installed.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    if program == "fairchem":
+        return fairchem_python()
+    if program != "mace":
+        return Path(sys.executable)
+    python = mace_python()
+    if python is None:
+        raise ConfigError("mace-torch is not installed", fix="Run benchmarks/setup_mace.sh.")
+    return python
+
+
 def environment(job: Job, extra: Mapping[str, str]) -> dict[str, str]:
     """Return a worker's environment variables: the caller's, threads, and ``extra``."""
     threads = str(job.threads)
@@ -168,9 +203,9 @@ def start(job: Job, variables: Mapping[str, str], *, purpose: str = "worker") ->
         variables: Additional environment variables.
         purpose: ``"worker"`` (inference) or ``"trainer"``.
     """
-    python = fairchem_python() if job.program == "fairchem" else Path(sys.executable)
     say(f"  starting {job.program} {job.mode} {job.call}, {Path(job.structure).name}")
-    return Worker(job, f"benchmarks.{job.program}_{purpose}", python, variables)
+    module = f"benchmarks.{job.program}_{purpose}"
+    return Worker(job, module, interpreter(job.program), variables)
 
 
 def take_turns(

@@ -12,7 +12,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks import inference, training
 from benchmarks.jobs import Job, peak_memory, resident_memory
 from benchmarks.records import circumstances, format_value, markdown_table, record
-from benchmarks.workers import Timings, environment, fairchem_python, take_turns
+from benchmarks.workers import (
+    Timings,
+    environment,
+    fairchem_python,
+    interpreter,
+    mace_python,
+    take_turns,
+)
 
 ROWS = [["water", 3, 12.3456, None], ["copper", 108, 4321.0, "1e-6"]]
 COLUMNS = ("structure", "atoms", "best ms", "deviation")
@@ -119,3 +126,40 @@ def test_missing_fairchem_says_how_to_get_it(monkeypatch):
 
 def test_no_fairchem_can_be_chosen():
     assert inference.parse(["--fairchem", "none"]).fairchem == []
+
+
+def test_absent_mace_is_left_out_with_one_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.delenv("ADATOM_MACE_PYTHON", raising=False)
+    monkeypatch.setattr("benchmarks.workers.ROOT", tmp_path)
+    assert mace_python() is None
+    assert inference.installed_mace(["medium"]) == []
+    assert capsys.readouterr().err.count("\n") == 1
+    assert inference.installed_mace([]) == []
+    assert capsys.readouterr().err == ""
+
+
+def test_wrong_mace_interpreter_is_refused(monkeypatch):
+    monkeypatch.setenv("ADATOM_MACE_PYTHON", "/nowhere/python")
+    with pytest.raises(ConfigError, match="ADATOM_MACE_PYTHON"):
+        interpreter("mace")
+
+
+def test_mace_is_measured_through_its_calculator_only():
+    options = inference.parse(["--calls", "ef", "ase", "--fairchem", "merged"])
+    jobs = inference.jobs_of(options, "a.pt", "b.xyz")
+    assert [(job.call, inference.name_of(job)) for job in jobs] == [
+        ("ef", "adatom"),
+        ("ef", "fairchem merged"),
+        ("ase", "adatom"),
+        ("ase", "fairchem merged"),
+        ("ase", "mace-torch medium (other model)"),
+    ]
+
+
+def test_table_says_that_mace_is_another_architecture():
+    notes = inference.notes_of(inference.parse([]))
+    assert len(notes) == 2
+    assert "another architecture (128x0e + 128x1o, 2 layers" in notes[1]
+    assert "random weights" in notes[1]
+    assert len(inference.notes_of(inference.parse(["--mace", "none"]))) == 1
+    assert len(inference.notes_of(inference.parse(["--calls", "ef"]))) == 1
