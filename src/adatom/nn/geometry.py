@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import torch
 
-from adatom.nn.experts import Run
 from adatom.nn.edge_tiles import EdgeTile, edge_tiles
+from adatom.nn.experts import Run
 from adatom.nn.layout import CoefficientLayout
 from adatom.nn.radial import RadialInputs, gaussian_basis, polynomial_envelope
 from adatom.nn.target_chunks import TargetChunks, target_chunks
@@ -133,6 +133,7 @@ def _returns(
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
 def _entry_table(
     layout: CoefficientLayout, dtype: torch.dtype, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, list[int]]:

@@ -40,6 +40,7 @@ class RMSNormSH(nn.Module):
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
 def _row_tables(
     lmax: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

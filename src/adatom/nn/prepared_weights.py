@@ -91,14 +91,15 @@ class PreparedWeights(Generic[T]):
         for entry in self._entries:
             if entry.made_from(weights, coefficients):
                 return entry.value
-        with torch.no_grad():
+        # Usable in every mode later, whatever the mode is now.
+        with torch.inference_mode(mode=False), torch.no_grad():
             value = make()
-        entry = _Entry(
-            tuple(weight.detach() for weight in weights),
-            tuple(weight._version for weight in weights),  # noqa: SLF001
-            None if coefficients is None else coefficients.detach().clone(),
-            value,
-        )
+            entry = _Entry(
+                tuple(weight.detach() for weight in weights),
+                tuple(weight._version for weight in weights),  # noqa: SLF001
+                None if coefficients is None else coefficients.clone(),
+                value,
+            )
         kept = [old for old in self._entries if old.unchanged(weights)]
         self._entries = (*kept[1 - _MAX_ENTRIES :], entry)
         return value

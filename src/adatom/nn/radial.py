@@ -34,6 +34,7 @@ def gaussian_basis(distances: torch.Tensor, cutoff: float, size: int) -> torch.T
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
 def _centers(cutoff: float, size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     return torch.linspace(0.0, cutoff, size, dtype=torch.float64).to(dtype=dtype, device=device)
 
@@ -143,7 +144,7 @@ class RadialMLP(nn.Module):
             ``[E, out_features]``.
         """
         layer = self.final
-        weight, bias = layer.weight, layer.bias
-        if order is not None:
-            weight, bias = weight.index_select(0, order), bias.index_select(0, order)
+        if order is None:
+            return nn.functional.linear(hidden, layer.weight, layer.bias)
+        weight, bias = layer.weight.index_select(0, order), layer.bias.index_select(0, order)
         return nn.functional.linear(hidden, weight, bias)

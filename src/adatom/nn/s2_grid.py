@@ -17,6 +17,7 @@ from adatom.nn.sphere_quadrature import sphere_grid
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
 def grid_matrices(
     layout: CoefficientLayout,
     resolution: int | None,

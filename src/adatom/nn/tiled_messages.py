@@ -62,9 +62,9 @@ class FrozenConvolution:
 
     def inputs(self, features: torch.Tensor) -> list[torch.Tensor]:
         """Split ``[n, R, 2 C]`` into orders, each ``[n, 1 or 2, degrees * 2 C]``."""
-        pieces = torch.split(features, self.layout.order_sizes, dim=1)
+        pieces = torch.split(features, list(self.layout.order_sizes), dim=1)
         return [
-            piece.view(piece.shape[0], 2 if m else 1, -1 if piece.shape[0] else 0)
+            piece.view(piece.shape[0], 1 + min(m, 1), piece.shape[1] * piece.shape[2] >> min(m, 1))
             for m, piece in enumerate(pieces)
         ]
 
@@ -84,7 +84,7 @@ class FrozenConvolution:
     def signed(self, order: torch.Tensor, m: int) -> torch.Tensor:
         """View ``[n, outputs of m >= 1]`` as ``[n, 2, degrees * H]``."""
         width = self.layout.degrees_of_order(m) * self.hidden_channels
-        return order.unflatten(1, (2, width))
+        return order.view(order.shape[0], 2, width)
 
 
 class _Workspace:
@@ -350,10 +350,12 @@ def _differentiable(
     reference: Callable[..., Tensors], inputs: Sequence[torch.Tensor], gradients: Tensors
 ) -> list[torch.Tensor | None]:
     """Return the gradients of the inputs with their own graph."""
-    needed = [tensor for tensor in inputs if tensor.requires_grad]
+    # Aliases, because one input may be computed from another: only the paths from here count.
+    aliases = [tensor.view_as(tensor) for tensor in inputs]
+    needed = [alias for alias in aliases if alias.requires_grad]
     found = iter(
         torch.autograd.grad(
-            reference(*inputs), needed, gradients, create_graph=True, allow_unused=True
+            reference(*aliases), needed, gradients, create_graph=True, allow_unused=True
         )
     )
-    return [next(found) if tensor.requires_grad else None for tensor in inputs]
+    return [next(found) if alias.requires_grad else None for alias in aliases]

@@ -137,6 +137,7 @@ class _DegreeTable:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
 def _tables(lmax: int, dtype: torch.dtype, device: torch.device) -> dict[int, _DegreeTable]:
     points, weights = sphere_grid(2 * lmax + 2, 2 * lmax + 2)
     weights = weights.flatten()
@@ -160,6 +161,7 @@ def _tables(lmax: int, dtype: torch.dtype, device: torch.device) -> dict[int, _D
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
 def _generators(lmax: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Return K_a flattened to ``[S * S, 3]``: Y(p + dtheta x p) = Y(p) + (dtheta . K) Y(p)."""
     points, weights = sphere_grid(2 * lmax + 2, 2 * lmax + 2)
