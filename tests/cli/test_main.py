@@ -184,6 +184,8 @@ class TestProcess:
             [sys.executable, "-c", self.VERB.format(body=body)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            # A test run in the background of a shell ignores Ctrl-C, and so would this process.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         with process:
             process.stdout.readline()
