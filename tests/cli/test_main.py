@@ -175,8 +175,10 @@ class TestProcess:
         assert process.returncode == 141
 
     def test_ctrl_c_is_one_sentence(self):
+        # A test run in the background of a shell ignores Ctrl-C, and so would this process.
         body = (
-            "import time\ndef main(arguments):\n"
+            "import signal, time\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "def main(arguments):\n"
             "    sys.stdout.write('ready\\n'); sys.stdout.flush(); time.sleep(60)\n"
             "module.main = main"
         )
@@ -184,8 +186,6 @@ class TestProcess:
             [sys.executable, "-c", self.VERB.format(body=body)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # A test run in the background of a shell ignores Ctrl-C, and so would this process.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         with process:
             process.stdout.readline()
