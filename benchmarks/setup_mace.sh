@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install mace-torch 0.3.16 into an environment of its own: it needs an old e3nn, and adatom needs
-# neither. Set ADATOM_MACE_PYTHON to use one that exists already.
+# Install mace-torch 0.3.16 into an environment of its own: it pins e3nn 0.4.4, which adatom has no
+# use for. Set ADATOM_MACE_PYTHON to use one that exists already.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
