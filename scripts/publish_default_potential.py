@@ -180,7 +180,7 @@ def model_card(
         f"{parameters:,} parameters, float32, seed 1;",
         f"{training_time(run)}.",
         "The weights were made at commit 2a11756; initial weights (1e6231d) and validation split",
-        "(1342730) changed after it, so repeating the recipe gives similar figures, not the same.\n",
+        "(1342730) changed after it, so repeating the recipe gives similar figures only.\n",
         DATA_NOTE,
     ]
     if minimal is not None:
