@@ -51,8 +51,7 @@ def main() -> None:
     sections = Page("")
     add_relaxation(sections, copper, options.output)
     warm = add_thermostat(sections, silicon, options.output, options.nvt_steps)
-    drift = add_conservation(sections, warm, options.output, options.nve_steps)
-    length = f"{options.nve_steps * TIMESTEP / 1000:g} ps"
+    drift, length = add_conservation(sections, warm, options.output, options.nve_steps)
     page.cards(
         [
             (f"energy drift over {length} at constant energy", f"{drift:+.3f}", "meV/atom"),
@@ -80,6 +79,13 @@ def force_error(labelled: Atoms) -> str:
 def frames_of(path: Path) -> list[Atoms]:
     """Read all frames of a file."""
     return list(ase.io.iread(path, ":"))
+
+
+def complete(result: MDResult) -> MDResult:
+    """Return a run that took all its steps; a page about half a run would mislead."""
+    if result.stopped_by is not None:
+        raise SystemExit(f"Stopped by {result.stopped_by}; no report was written.")
+    return result
 
 
 def add_relaxation(page: Page, copper: Atoms, output: Path) -> None:
@@ -117,7 +123,7 @@ def add_thermostat(page: Page, silicon: Atoms, output: Path, steps: int) -> MDRe
         overwrite=True,
         show_progress=True,
     )
-    rows = result.log
+    rows = complete(result).log
     frames = frames_of(trajectory)
     settled = frames[len(frames) // 2 :]
     mean = np.mean([row.temperature_K for row in rows[len(rows) // 2 :]])
@@ -135,8 +141,8 @@ def add_thermostat(page: Page, silicon: Atoms, output: Path, steps: int) -> MDRe
     return result
 
 
-def add_conservation(page: Page, start: MDResult, output: Path, steps: int) -> float:
-    """Go on without the thermostat; return the drift in meV per atom."""
+def add_conservation(page: Page, start: MDResult, output: Path, steps: int) -> tuple[float, str]:
+    """Go on without the thermostat; return the drift in meV per atom and the length of the run."""
     say("3/3  The same atoms without a thermostat (NVE)")
     result = run_md(
         start.atoms,
@@ -148,7 +154,7 @@ def add_conservation(page: Page, start: MDResult, output: Path, steps: int) -> f
         overwrite=True,
         show_progress=True,
     )
-    rows, count = result.log, len(start.atoms)
+    rows, count = complete(result).log, len(start.atoms)
     total = np.array([row.total_energy_eV for row in rows])
     found = energy_conservation(total, count)
     time = np.array([row.time_fs for row in rows]) / 1000.0
@@ -167,7 +173,7 @@ def add_conservation(page: Page, start: MDResult, output: Path, steps: int) -> f
         },
         num_atoms=count,
     )
-    return found.drift
+    return found.drift, f"{time[-1]:g} ps"
 
 
 if __name__ == "__main__":
