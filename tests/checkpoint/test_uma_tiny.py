@@ -55,11 +55,13 @@ def deviations(potential, data, recorded):
     }
 
 
+# Frozen weights, as every predict unit has them, take another path than weights in training.
+@pytest.mark.parametrize("frozen", [True, False], ids=["inference", "training"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("checkpoint", REFERENCES)
-def test_recorded_numbers_singly_and_as_a_batch(folder, checkpoint, dtype):
+def test_recorded_numbers_singly_and_as_a_batch(folder, checkpoint, dtype, frozen):
     record = json.loads((folder / REFERENCES[checkpoint]).read_text())
-    potential = load_potential(folder / checkpoint, dtype=dtype)
+    potential = load_potential(folder / checkpoint, dtype=dtype).requires_grad_(not frozen)
     precision = str(dtype).removeprefix("torch.")
     systems = {name: system_of(entry, name) for name, entry in record["systems"].items()}
     found = {
