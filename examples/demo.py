@@ -81,11 +81,10 @@ def frames_of(path: Path) -> list[Atoms]:
     return list(ase.io.iread(path, ":"))
 
 
-def complete(result: MDResult) -> MDResult:
-    """Return a run that took all its steps; a page about half a run would mislead."""
-    if result.stopped_by is not None:
-        raise SystemExit(f"Stopped by {result.stopped_by}; no report was written.")
-    return result
+def require_complete(stopped_by: str | None) -> None:
+    """End the demo if a signal ended a run early; a page about half a run would mislead."""
+    if stopped_by is not None:
+        raise SystemExit(f"Stopped by {stopped_by}; no report was written.")
 
 
 def add_relaxation(page: Page, copper: Atoms, output: Path) -> None:
@@ -94,6 +93,7 @@ def add_relaxation(page: Page, copper: Atoms, output: Path) -> None:
     trajectory = output / "relax.traj"
     calculator = MLIPCalculator("default", task_name="zuo2020", threads=THREADS)
     result = relax(copper, calculator, fmax=FMAX, trajectory=trajectory, show_progress=True)
+    require_complete(result.stopped_by)
     frames = frames_of(trajectory)
     largest = np.array([np.linalg.norm(a.get_forces(), axis=1).max() for a in frames])
     outcome = "converged" if result.converged else "not converged"
@@ -123,7 +123,8 @@ def add_thermostat(page: Page, silicon: Atoms, output: Path, steps: int) -> MDRe
         overwrite=True,
         show_progress=True,
     )
-    rows = complete(result).log
+    require_complete(result.stopped_by)
+    rows = result.log
     frames = frames_of(trajectory)
     settled = frames[len(frames) // 2 :]
     mean = np.mean([row.temperature_K for row in rows[len(rows) // 2 :]])
@@ -154,7 +155,8 @@ def add_conservation(page: Page, start: MDResult, output: Path, steps: int) -> t
         overwrite=True,
         show_progress=True,
     )
-    rows, count = complete(result).log, len(start.atoms)
+    require_complete(result.stopped_by)
+    rows, count = result.log, len(start.atoms)
     total = np.array([row.total_energy_eV for row in rows])
     found = energy_conservation(total, count)
     time = np.array([row.time_fs for row in rows]) / 1000.0
