@@ -6,7 +6,7 @@ import inspect
 from abc import ABCMeta, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -31,6 +31,25 @@ class Neighborhood:
     target: torch.Tensor
     vectors: torch.Tensor
     counts: torch.Tensor
+
+
+@dataclass(slots=True, frozen=True)
+class Execution:
+    """How a backbone computes what its definition says; results differ by rounding only.
+
+    Attributes:
+        mode: ``"general"`` is plain autograd, which training and Hessians need. ``"tiled"`` goes
+            through the edges tile by tile with a hand-written adjoint, in PyTorch; ``"compiled"``
+            is the same in a kernel compiled on this machine. Both need frozen weights, and a
+            backbone that has neither, or whose weights are trained, computes as in ``"general"``.
+        edges_per_tile: Edges computed at once; None leaves it to the backbone.
+        kept_bytes: How much of what the forward pass computes per edge is kept for the backward
+            pass; the rest is computed again, so that 0 needs the least memory.
+    """
+
+    mode: Literal["general", "tiled", "compiled"] = "tiled"
+    edges_per_tile: int | None = None
+    kept_bytes: int = 2**28
 
 
 class NodeFeatures(NamedTuple):
@@ -90,6 +109,7 @@ class Backbone(Configurable):
         num_channels: C of :class:`NodeFeatures`.
         max_num_elements: Atomic numbers must be below this.
         reflection_invariant: Whether mirror images are promised the same energy.
+        execution: How to compute; set by whoever prepares a potential for use.
     """
 
     cutoff: float
@@ -98,6 +118,17 @@ class Backbone(Configurable):
     num_channels: int
     max_num_elements: int = 100
     reflection_invariant: bool = False
+    execution: Execution = Execution()
+
+    def unavailable(self, mode: str) -> str | None:
+        """Say in one sentence why an execution mode cannot be had here, or None if it can.
+
+        Args:
+            mode: See :class:`Execution`. Asking may compile a kernel.
+        """
+        if mode == "general":
+            return None
+        return f"{type(self).__name__} has no {mode} execution."
 
     @abstractmethod
     def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:

@@ -184,6 +184,10 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         features = self.norm(features)
         return NodeFeatures(features[:, 0], features)
 
+    def unavailable(self, mode: str) -> str | None:
+        """Say why an execution mode cannot be had; see :class:`adatom.models.base.Execution`."""
+        return None if mode == "tiled" else super().unavailable(mode)
+
     def _build_router(self, channels: int, num_experts: int, use_composition: bool) -> None:
         self.routing_mlp: nn.Sequential | None = None
         self.composition_embedding: nn.Embedding | None = None
