@@ -59,11 +59,17 @@ def sort_candidates(candidates: Candidates, num_atoms: int) -> SortedCandidates:
         distinct, number = torch.unique(offsets, dim=0, return_inverse=True)
         key = key * len(distinct) + number
     order = torch.sort(key).indices
-    offsets = offsets.index_select(0, order)
+    return with_images(
+        source.index_select(0, order), target.index_select(0, order), offsets.index_select(0, order)
+    )
+
+
+def with_images(
+    source: torch.Tensor, target: torch.Tensor, offsets: torch.Tensor
+) -> SortedCandidates:
+    """Complete pairs that are in order already with their ``images``."""
     images = None
-    if bool((low != 0).any() | (high != 0).any()):
+    if bool(offsets.any()):
         a, b, c = offsets.unbind(1)
         images = (a.to(torch.float64), b.to(torch.float64), c.to(torch.float64))
-    return SortedCandidates(
-        source.index_select(0, order), target.index_select(0, order), offsets, images
-    )
+    return SortedCandidates(source, target, offsets, images)

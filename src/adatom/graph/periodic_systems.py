@@ -68,14 +68,9 @@ class PeriodicSystems:
         return cls(pos, _checked_cell(cell, pbc), pbc, natoms, batch)
 
     def moved_to(self, pos: torch.Tensor) -> PeriodicSystems:
-        """Return the same systems with other positions ``[N, 3]`` (angstrom), which are checked.
-
-        Raises:
-            GraphError: If a position is not finite.
-        """
-        return PeriodicSystems(
-            _checked_positions(pos), self.cell, self.pbc, self.natoms, self.batch
-        )
+        """Return the same systems with other positions ``[N, 3]`` (angstrom), not checked."""
+        pos = pos.detach().to(torch.float64)
+        return PeriodicSystems(pos, self.cell, self.pbc, self.natoms, self.batch)
 
     @property
     def num_atoms(self) -> int:

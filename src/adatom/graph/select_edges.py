@@ -28,15 +28,23 @@ def select_edges(
         max_neighbors: See :func:`adatom.graph.max_neighbors.nearest_mask`.
     """
     square = squared_distances(systems, candidates)
-    kept = torch.nonzero((square <= cutoff * cutoff) & (square > SAME_POINT * SAME_POINT)).flatten()
+    kept = torch.nonzero(are_edges(square, cutoff)).flatten()
     if max_neighbors is not None:
         target = candidates.target.index_select(0, kept)
         near = nearest_mask(square.index_select(0, kept), target, systems.num_atoms, max_neighbors)
         kept = kept if near is None else kept[near]
-    source, target = (
-        candidates.source.index_select(0, kept),
-        candidates.target.index_select(0, kept),
-    )
+    return take_edges(systems, candidates, kept)
+
+
+def are_edges(square: torch.Tensor, cutoff: float) -> torch.Tensor:
+    """Tell which squared distances ``[P]`` are those of edges, ``[P]`` bool."""
+    return (square <= cutoff * cutoff) & (square > SAME_POINT * SAME_POINT)
+
+
+def take_edges(systems: PeriodicSystems, candidates: SortedCandidates, kept: torch.Tensor) -> Edges:
+    """Make edges of the candidates in the rows ``kept [E]`` (int64, increasing)."""
+    source = candidates.source.index_select(0, kept)
+    target = candidates.target.index_select(0, kept)
     if systems.num_systems == 1:
         counts = torch.tensor([len(kept)], device=kept.device)
     else:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 
 from adatom.core.errors import GraphError
-from adatom.graph.candidates import SortedCandidates, sort_candidates
+from adatom.graph.candidates import sort_candidates
 from adatom.graph.edges import Edges
 from adatom.graph.neighbors import check_limits, find_backend
 from adatom.graph.periodic_systems import PeriodicSystems
-from adatom.graph.select_edges import select_edges
+from adatom.graph.stored_search import MARGIN, Bounds, StoredSearch
 
 
 class VerletList:
     """Give the edges along a trajectory, searching anew only when it is necessary.
 
     A search finds all pairs within ``cutoff + skin``; later calls keep those that are within
-    ``cutoff`` at that moment. The edges are the very ones that
-    :func:`adatom.graph.neighbor_list` finds for the same structure, in the same order: a new
-    search is made as soon as a pair outside the list could have come within the cutoff
-    (Verlet, Phys. Rev. 159, 98, 1967; here also under changes of the cell).
+    ``cutoff`` at that moment, and measure only the pairs that may have crossed it. The edges are
+    the very ones that :func:`adatom.graph.neighbor_list` finds for the same structure, in the same
+    order: a new search is made as soon as a pair outside the list could have come within the
+    cutoff (Verlet, Phys. Rev. 159, 98, 1967; here also under changes of the cell). Atoms that are
+    wrapped into the cell cause no search.
 
     Not safe for calls from several threads at once.
 
@@ -59,7 +60,8 @@ class VerletList:
         self.max_neighbors = max_neighbors
         self.backend = backend
         self.num_searches = 0
-        self._search: _Search | None = None
+        self._input: _Input | None = None
+        self._search: StoredSearch | None = None
 
     def edges(
         self,
@@ -71,53 +73,77 @@ class VerletList:
         """Return exactly the edges within the cutoff.
 
         Args:
-            pos: ``[N, 3]`` in angstrom. Atoms may be wrapped into the cell or not; an atom that
-                jumps to another image causes a new search.
+            pos: ``[N, 3]`` in angstrom. Atoms may be wrapped into the cell or not.
             cell: ``[B, 3, 3]`` or ``[3, 3]`` in angstrom.
             pbc: ``[B, 3]`` or ``[3]`` bool.
             natoms: ``[B]``; None means one system.
 
+        Returns:
+            The edges. While they stay the same, so does the object: do not change its tensors.
+
         Raises:
             GraphError: As :func:`adatom.graph.neighbor_list`.
         """
-        search = self._search
-        if search is not None and search.has_input(pos, cell, pbc, natoms):
-            systems = search.systems.moved_to(pos)
+        search, known = self._search, self._input
+        if search is None or known is None:
+            return self._searched(pos, cell, pbc, natoms)
+        if known.has(pos, cell, pbc, natoms):
+            now = search.systems.moved_to(pos)
         else:
-            systems = PeriodicSystems.checked(pos, cell, pbc, natoms)
-        if search is None or not search.covers(systems, self.cutoff, self.skin):
-            found = find_backend(self.backend)(systems, self.cutoff + self.skin)
-            search = _Search(
-                cell=cell.detach().clone(),
-                pbc=pbc.clone(),
-                natoms=None if natoms is None else natoms.clone(),
-                systems=systems.copy(),
-                candidates=sort_candidates(found, systems.num_atoms),
-            )
+            now = PeriodicSystems.checked(pos, cell, pbc, natoms)
+            if not now.same_atoms(search.systems):
+                return self._searched(pos, cell, pbc, natoms)
+        bounds = search.bounds(now, self.cutoff)
+        if not self._reaches(bounds):
+            search = search.rewrapped(now)
+            bounds = search.bounds(now, self.cutoff) if search is not None else bounds
+            if search is None or not self._reaches(bounds):
+                return self._searched(pos, cell, pbc, natoms)
             self._search = search
-            self.num_searches += 1
-        return select_edges(systems, search.candidates, self.cutoff, self.max_neighbors)
+        return search.edges(now, bounds, self.cutoff, self.max_neighbors)
+
+    def _reaches(self, bounds: Bounds) -> bool:
+        """Tell whether every pair that is now within the cutoff was found (not so for NaN)."""
+        return bounds.outside <= self.cutoff + self.skin + MARGIN
+
+    def _searched(
+        self,
+        pos: torch.Tensor,
+        cell: torch.Tensor,
+        pbc: torch.Tensor,
+        natoms: torch.Tensor | None,
+    ) -> Edges:
+        systems = PeriodicSystems.checked(pos, cell, pbc, natoms)
+        found = find_backend(self.backend)(systems, self.cutoff + self.skin)
+        candidates = sort_candidates(found, systems.num_atoms)
+        search = StoredSearch.of(systems, candidates, self.cutoff)
+        self._search = search
+        self._input = _Input.copied(pos, cell, pbc, natoms)
+        self.num_searches += 1
+        bounds = search.bounds(search.systems, self.cutoff)
+        return search.edges(search.systems, bounds, self.cutoff, self.max_neighbors)
 
 
-@dataclass(slots=True, frozen=True)
-class _Search:
-    """The pairs of one search, and for which structure it was made.
+class _Input(NamedTuple):
+    """What the caller gave at the last search, copied, apart from the positions' values."""
 
-    Attributes:
-        cell: As given by the caller, copied; likewise ``pbc`` and ``natoms``.
-        pbc: See there.
-        natoms: See there.
-        systems: The same and the positions, checked.
-        candidates: All pairs within cutoff and skin.
-    """
-
+    shape: torch.Size
     cell: torch.Tensor
     pbc: torch.Tensor
     natoms: torch.Tensor | None
-    systems: PeriodicSystems
-    candidates: SortedCandidates
 
-    def has_input(
+    @classmethod
+    def copied(
+        cls,
+        pos: torch.Tensor,
+        cell: torch.Tensor,
+        pbc: torch.Tensor,
+        natoms: torch.Tensor | None,
+    ) -> _Input:
+        sizes = None if natoms is None else natoms.clone()
+        return cls(pos.shape, cell.detach().clone(), pbc.clone(), sizes)
+
+    def has(
         self,
         pos: torch.Tensor,
         cell: torch.Tensor,
@@ -126,35 +152,12 @@ class _Search:
     ) -> bool:
         """Tell whether at most positions differ, so that nothing else needs checking again."""
         return (
-            pos.shape == self.systems.pos.shape
+            pos.shape == self.shape
+            and pos.device == self.cell.device
             and _same(cell, self.cell)
             and _same(pbc, self.pbc)
             and _same(natoms, self.natoms)
         )
-
-    def covers(self, now: PeriodicSystems, cutoff: float, skin: float) -> bool:
-        """Tell whether every pair that is now within the cutoff is among the candidates.
-
-        Let ``F`` be the deformation of the cell since the search, ``r = r0 F + u``. A pair vector
-        is then ``v = v0 F + u_j - u_i``, so a pair with ``|v| <= cutoff`` was found if
-        ``|F^-1| (cutoff + 2 max |u|) <= cutoff + skin``, with the spectral norm.
-        """
-        then = self.systems
-        if not now.same_atoms(then):
-            return False
-        if len(now.pos) == 0:
-            return True
-        if now.cell is then.cell or torch.equal(now.cell, then.cell):
-            moved = now.pos - then.pos
-            farthest = (moved * moved).sum(1).amax().sqrt()
-            return bool(2 * farthest <= skin)
-        deformation = torch.linalg.solve(then.cell, now.cell)
-        moved = now.pos - torch.bmm(then.pos.unsqueeze(1), deformation[now.batch]).squeeze(1)
-        farthest = now.pos.new_zeros(now.num_systems).scatter_reduce(
-            0, now.batch, torch.linalg.vector_norm(moved, dim=1), "amax"
-        )
-        shrunk = torch.linalg.matrix_norm(torch.linalg.inv(deformation), ord=2)
-        return bool((shrunk * (cutoff + 2 * farthest) <= cutoff + skin).all())
 
 
 def _same(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
