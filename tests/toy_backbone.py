@@ -82,11 +82,11 @@ class ToyHead(Head):
         self.scale = scale
         self.linear = nn.Linear(num_channels - 1, 1)
 
-    def forward(self, features: NodeFeatures, data: AtomicData) -> torch.Tensor:
+    def forward(self, features: NodeFeatures, data: AtomicData) -> dict[str, torch.Tensor]:
         """Return per-atom energies ``[N]``."""
         del data
         network = self.linear(features.scalars[:, 1:]).squeeze(1)
-        return features.scalars[:, 0] + self.scale * network
+        return {"energies": features.scalars[:, 0] + self.scale * network}
 
 
 def toy_potential(

@@ -139,7 +139,7 @@ def test_derivatives_pass_gradcheck_with_edges_along_the_polar_axis():
     base[:, 1] = torch.tensor([1.1, -1.2, 0.9, -0.8, 1.4, -1.3])[: len(base)]
 
     def energy(vectors):
-        return head(features(model, data, vectors), data).sum()
+        return head(features(model, data, vectors), data)["energies"].sum()
 
     vectors = base.clone().requires_grad_()
     assert torch.autograd.gradcheck(energy, vectors, atol=1e-7)
@@ -150,7 +150,7 @@ def test_force_losses_reach_every_parameter():
     model, head = backbone(num_experts=2, dataset_list=["default"]), EnergyHead(8, 6).double()
     data = structure(1, [8, 1, 1, 29], charge=1)
     vectors = data.edges.vectors(data.pos, data.cell).requires_grad_()
-    energy = head(features(model, data, vectors), data).sum()
+    energy = head(features(model, data, vectors), data)["energies"].sum()
     (forces,) = torch.autograd.grad(energy, vectors, create_graph=True)
     forces.square().sum().backward()
     constant = {"bias of the last layer": head.energy_block[4].bias}
@@ -219,15 +219,15 @@ def test_wrong_arguments_and_inputs_are_explained():
 def test_head_with_levels_of_theory_picks_one_expert_each():
     torch.manual_seed(0)
     head = EnergyHead(8, 6, {"a": "pbe", "b": "hf", "c": "pbe"}).double()
-    assert head.expert_of == {"a": 1, "b": 0, "c": 1}
+    assert head.energy_block.expert_of == {"a": 1, "b": 0, "c": 1}
     assert head.init_args["dataset_mapping"] == {"a": "pbe", "b": "hf", "c": "pbe"}
     systems = [structure(1, [8, 1]), structure(2, [6]), structure(3, [29])]
     for system, name in zip(systems, "abc", strict=True):
         system.dataset[:] = [name]
     model = backbone()
     batch = collate(systems)
-    together = head(features(model, batch), batch)
-    apart = [head(features(model, system), system) for system in systems]
+    together = head(features(model, batch), batch)["energies"]
+    apart = [head(features(model, system), system)["energies"] for system in systems]
     torch.testing.assert_close(together, torch.cat(apart))
     systems[0].dataset[:] = ["d"]
     with pytest.raises(UnknownNameError, match="'d'"):

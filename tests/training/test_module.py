@@ -131,15 +131,15 @@ def test_a_non_finite_step_is_stopped_and_its_batch_saved(
     module = toy()
     original = ToyHead.forward
 
-    def broken(self: ToyHead, features: Any, data: Any) -> torch.Tensor:
-        energies = original(self, features, data)
+    def broken(self: ToyHead, features: Any, data: Any) -> dict[str, torch.Tensor]:
+        energies = original(self, features, data)["energies"]
         if "cu7" not in data.sid or not energies.requires_grad:
-            return energies
+            return {"energies": energies}
         atoms = data.batch == data.sid.index("cu7")
         if where == "loss":
-            return torch.where(atoms, torch.nan, energies)
+            return {"energies": torch.where(atoms, torch.nan, energies)}
         # sqrt(0): the value is fine, its derivative is not.
-        return energies + (0.0 * self.linear.weight.sum()).sqrt()
+        return {"energies": energies + (0.0 * self.linear.weight.sum()).sqrt()}
 
     monkeypatch.setattr(ToyHead, "forward", broken)
     data = AtomisticDataModule(str(copper), val_fraction=0.0, batch_size=3, check=False)

@@ -15,7 +15,7 @@ from adatom.data.atomic_data import AtomicData, collate
 from adatom.data.validation import validate
 from adatom.inference.prediction import Prediction
 from adatom.models.gradients import cell_volume
-from adatom.tasks.potential import PROPERTIES, Potential
+from adatom.tasks.potential import DEFAULT_PROPERTIES, PROPERTIES, Potential
 
 #: What :meth:`MLIPPredictUnit.predict` accepts.
 Structures = AtomicData | Atoms | Sequence[AtomicData | Atoms]
@@ -193,7 +193,7 @@ def _prepared(potential: Potential, device: torch.device, dtype: torch.dtype) ->
 
 def _checked_properties(properties: Collection[str] | None) -> list[str]:
     if properties is None:
-        return list(PROPERTIES)
+        return list(DEFAULT_PROPERTIES)
     for name in properties:
         if name not in PROPERTIES:
             raise unknown_name("property", name, PROPERTIES)

@@ -89,11 +89,23 @@ class Configurable(nn.Module, metaclass=_RecordsArguments):
 
 
 class Head(Configurable):
-    """From node features to per-atom energies."""
+    """From node features to one or several properties.
+
+    Attributes:
+        gives: What :meth:`forward` returns: ``"energies"`` (per atom; forces, stress and Hessian
+            are then its derivatives), or ``"forces"`` and ``"stress"`` predicted directly.
+        mean_energy: Whether a system's energy is the mean of ``energies`` instead of their sum.
+    """
+
+    gives: tuple[str, ...] = ("energies",)
+    mean_energy: bool = False
 
     @abstractmethod
-    def forward(self, features: NodeFeatures, data: AtomicData) -> torch.Tensor:
-        """Return per-atom energies ``[N]`` in network units."""
+    def forward(self, features: NodeFeatures, data: AtomicData) -> dict[str, torch.Tensor]:
+        """Return the properties of ``gives`` in network units.
+
+        Shapes are ``energies [N]``, ``forces [N, 3]`` and ``stress [B, 3, 3]``.
+        """
 
 
 class Backbone(Configurable):

@@ -208,7 +208,7 @@ def _slopes(
 
 def _energy(model: Model, data: AtomicData) -> torch.Tensor:
     layers = [neighborhood(data, model.dtype)] * model.backbone.num_message_layers
-    energies = model.head(model.backbone(data, layers), data)
+    energies = model.head(model.backbone(data, layers), data)["energies"]
     energy = torch.zeros(data.num_systems, dtype=torch.float64)
     return energy.index_add(0, data.batch, energies.double())
 

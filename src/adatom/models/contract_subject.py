@@ -82,7 +82,7 @@ class Model(nn.Module):
             layers = [neighborhood(data, self.dtype)] * self.backbone.num_message_layers
         distinct = list({id(layer): layer for layer in layers}.values())
         features = self.backbone(data, layers)
-        energies = self.head(features, data)
+        energies = self.head(features, data)["energies"]
         energy = torch.zeros(data.num_systems, dtype=torch.float64)
         energy = energy.index_add(0, data.batch, energies.double())
         gradients = edge_gradients(energy, distinct, create_graph=create_graph)

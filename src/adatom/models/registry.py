@@ -23,6 +23,9 @@ Allowed: TypeAlias = str | type[Configurable]
 _OWN = {
     "eSCNMDBackbone": "adatom.models.escn_md",
     "EnergyHead": "adatom.models.energy_head",
+    "ForceHead": "adatom.models.direct_heads",
+    "StressHead": "adatom.models.direct_heads",
+    "Heads": "adatom.models.heads",
 }
 
 _allowed_in_context: ContextVar[tuple[Allowed, ...]] = ContextVar("allowed", default=())
@@ -115,7 +118,12 @@ def build(class_path: str, init_args: Mapping[str, Any], *, allow: Collection[Al
     ]
     if missing:
         raise ConfigError(f"{cls.__name__} needs the arguments {', '.join(missing)}")
-    return cls(**init_args)
+    # What is allowed here is also allowed for the parts that the class is made of.
+    token = _allowed_in_context.set((*_allowed_in_context.get(), *allow))
+    try:
+        return cls(**init_args)
+    finally:
+        _allowed_in_context.reset(token)
 
 
 def _import(class_path: str) -> type[Configurable]:

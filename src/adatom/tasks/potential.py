@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from adatom.core.errors import ConfigError, GraphError, unknown_name
+from adatom.core.errors import ConfigError, DataError, GraphError, UnknownNameError, unknown_name
 from adatom.data.atomic_data import AtomicData
 from adatom.models.base import Backbone, Head, Neighborhood
-from adatom.models.gradients import cell_volume, edge_gradients, forces_from, virial_from
+from adatom.models.gradients import (
+    atomic_virials_from,
+    cell_volume,
+    edge_gradients,
+    forces_from,
+    hessian_from,
+    virial_from,
+)
 from adatom.tasks.domain import Domain
 from adatom.tasks.task import Normalizer, Task
 
-#: Properties any energy model can give, by differentiation.
-PROPERTIES = ("energy", "forces", "stress", "energies")
+#: Properties any energy model can give; see :meth:`Potential.forward` for shapes and units.
+PROPERTIES = ("energy", "forces", "stress", "energies", "virials", "hessian", "embeddings")
+#: Those that are predicted when none are named.
+DEFAULT_PROPERTIES = ("energy", "forces", "stress", "energies")
+#: Those that are derivatives of the energy, unless a head gives them.
+_DERIVATIVES = ("forces", "stress", "virials", "hessian")
+_PER_ATOM = ("forces", "energies", "virials")
 
 
 class Potential(nn.Module):
@@ -24,14 +38,16 @@ class Potential(nn.Module):
 
     Args:
         backbone: Geometry to node features.
-        head: Node features and batch to per-atom energies ``[N]`` in network units.
+        head: Node features and batch to per-atom energies in network units, and to forces or
+            stress where these are predicted directly.
         tasks: At most one per (dataset, property).
         domains: What each dataset contained; every dataset of ``tasks`` needs one.
         metadata: Plain JSON values kept with the checkpoint (name, licence, data fingerprints,
             model card).
 
     Raises:
-        ConfigError: If two tasks claim the same property of one dataset, or a domain is missing.
+        ConfigError: If two tasks claim the same property of one dataset, a domain is missing, or
+            the head gives no energies.
     """
 
     def __init__(
@@ -63,6 +79,8 @@ class Potential(nn.Module):
         missing = sorted(set(self.datasets) - set(self.domains))
         if missing:
             raise ConfigError(f"No domain is given for the datasets {missing}")
+        if "energies" not in head.gives:
+            raise ConfigError(f"The head gives {', '.join(head.gives)}", expected="energies too")
 
     @property
     def cutoff(self) -> float:
@@ -84,9 +102,27 @@ class Potential(nn.Module):
         """Dataset names that have a task, sorted."""
         return sorted({dataset for task in self.tasks for dataset in task.datasets})
 
+    @property
+    def direct_properties(self) -> list[str]:
+        """What heads predict that would otherwise be derivatives of the energy."""
+        return [name for name in _DERIVATIVES if name in self.head.gives]
+
     def properties(self, dataset: str) -> list[str]:
-        """Return the properties that are predicted for ``dataset``, sorted."""
-        return sorted(prop for name, prop in self._task_of if name == dataset)
+        """Return those of :data:`PROPERTIES` that systems of ``dataset`` can be given.
+
+        Derivatives of the energy need no task of their own; what a head predicts directly does.
+
+        Raises:
+            UnknownNameError: If no task serves the dataset.
+        """
+        if dataset not in self.datasets:
+            raise unknown_name("task", dataset, self.datasets)
+        without = self._without() | {
+            name for name in self.direct_properties if (dataset, name) not in self._task_of
+        }
+        if (dataset, "energy") not in self._task_of:
+            without |= {"energy", "energies", *_DERIVATIVES} - set(self.direct_properties)
+        return [name for name in PROPERTIES if name not in without]
 
     def task_for(self, dataset: str, prop: str) -> Task:
         """Return the task for a property of a dataset.
@@ -97,20 +133,25 @@ class Potential(nn.Module):
         if dataset not in self.datasets:
             raise unknown_name("task", dataset, self.datasets)
         if (dataset, prop) not in self._task_of:
-            raise unknown_name(f"property of {dataset!r}", prop, self.properties(dataset))
+            trained = [name for of, name in self._task_of if of == dataset]
+            raise unknown_name(f"property of {dataset!r}", prop, trained)
         return self._task_of[dataset, prop]
 
     def normalizer_for(self, dataset: str, prop: str) -> Normalizer:
         """Return the scale of a property of a dataset.
 
-        Forces and stress without a task of their own are still derivatives of the energy, hence
-        scale as it does.
+        Derivatives of the energy without a task of their own scale as that which they are
+        derived from: forces and stress as the energy, virials as the stress, the Hessian as the
+        forces.
 
         Raises:
             UnknownNameError: If the dataset or the property is not among the trained ones.
         """
-        if prop in ("forces", "stress") and (dataset, prop) not in self._task_of:
-            return Normalizer(0.0, self.task_for(dataset, "energy").normalizer.rmsd)
+        if (dataset, prop) in self._task_of or prop in self.head.gives:
+            return self.task_for(dataset, prop).normalizer
+        origin = {"virials": "stress", "hessian": "forces", "forces": "energy", "stress": "energy"}
+        if prop in origin:
+            return Normalizer(0.0, self.normalizer_for(dataset, origin[prop]).rmsd)
         return self.task_for(dataset, prop).normalizer
 
     def check_input(self, data: AtomicData) -> None:
@@ -134,58 +175,79 @@ class Potential(nn.Module):
         properties: Collection[str] = ("energy", "forces"),
         *,
         create_graph: bool = False,
+        hessian_vmap: bool = True,
     ) -> dict[str, torch.Tensor]:
         """Predict in network units; see :meth:`denormalize` for physical ones.
 
         Args:
             data: A batch with edges.
-            properties: Among ``energy``, ``forces``, ``stress``, ``energies`` (per atom).
-            create_graph: Keep the graph of the derivatives (training on forces, Hessians).
+            properties: Among :data:`PROPERTIES`.
+            create_graph: Keep the graph of the derivatives (training on forces).
+            hessian_vmap: Compute many rows of a Hessian at once, or one after the other.
 
         Returns:
-            ``energy [B]`` float64, ``energies [N]``, ``forces [N, 3]`` in the model's dtype,
-            ``stress [B, 3, 3]`` float64 (``dE/d(strain) / volume``, NaN where there is no cell).
+            ``energy [B]`` float64, ``energies [N]`` (per atom), ``forces [N, 3]`` in the model's
+            dtype, ``stress [B, 3, 3]`` float64 (``dE/d(strain) / volume``, NaN where there is no
+            cell), ``virials [N, 3, 3]`` float64 (``dE/d(strain)`` shared among the atoms, see
+            :func:`adatom.models.gradients.atomic_virials_from`; their sum is volume times
+            stress), ``hessian [3N, 3N]`` (second derivatives with respect to positions),
+            ``embeddings`` (features of each atom, ``[N, (lmax + 1)^2, C]``, or ``[N, C]`` where
+            the backbone has scalars only).
 
         Raises:
             GraphError: If ``data`` has no edges.
+            UnknownNameError: If a property is not known, or would be a derivative of an energy
+                that the forces are not derivatives of.
+            DataError: If a Hessian is asked for and there is not exactly one system.
         """
-        unknown = sorted(set(properties) - set(PROPERTIES))
-        if unknown:
-            raise unknown_name("property", unknown[0], PROPERTIES)
-        derivatives = bool({"forces", "stress"} & set(properties))
-        with torch.set_grad_enabled(derivatives or torch.is_grad_enabled()):
-            edges = self._neighborhood(data, derivatives=derivatives)
-            layers = [edges] * self.backbone.num_message_layers
-            energies = self.head(self.backbone(data, layers), data)
-            energy = energies.new_zeros(data.num_systems, dtype=torch.float64)
-            energy = energy.index_add(0, data.batch, energies.double())
-            out = {"energy": energy, "energies": energies}
-            if derivatives:
-                gradients = edge_gradients(energy, [edges], create_graph=create_graph)
-                out["forces"] = forces_from(gradients, [edges], data.num_atoms)
-                if "stress" in properties:
-                    volume = cell_volume(data.cell)
-                    volume = torch.where(volume > 0, volume, torch.nan)
-                    virial = virial_from(gradients, [edges], data.num_systems)
-                    out["stress"] = virial / volume[:, None, None]
+        self._check_properties(properties, data)
+        derived = set(properties) & set(_DERIVATIVES) - set(self.head.gives)
+        with torch.set_grad_enabled(bool(derived) or torch.is_grad_enabled()):
+            edges = self._neighborhood(data, derivatives=bool(derived))
+            backbone = self._differentiable_twice() if "hessian" in derived else self.backbone
+            features = backbone(data, [edges] * backbone.num_message_layers)
+            out = self.head(features, data)
+            energy = out["energies"].new_zeros(data.num_systems, dtype=torch.float64)
+            out["energy"] = energy.index_add(0, data.batch, out["energies"].double())
+            if derived:
+                again = create_graph or "hessian" in derived
+                gradients = edge_gradients(out["energy"], [edges], create_graph=again)
+                out |= _from_gradients(gradients, edges, data, derived)
+                if "hessian" in derived:
+                    out["hessian"] = hessian_from(
+                        out["forces"], [edges], vectorized=hessian_vmap, create_graph=create_graph
+                    )
+            if self.head.mean_energy:
+                out["energy"] = out["energy"] / data.natoms
+                out["energies"] = out["energies"] / data.natoms[data.batch]
+        if "stress" in out:
+            empty = (cell_volume(data.cell) == 0)[:, None, None]
+            out["stress"] = out["stress"].masked_fill(empty, torch.nan)
+        spherical = features.spherical
+        out["embeddings"] = features.scalars if spherical is None else spherical
         return {name: out[name] for name in PROPERTIES if name in properties}
 
     def denormalize(
         self, raw: Mapping[str, torch.Tensor], data: AtomicData
     ) -> dict[str, torch.Tensor]:
-        """Convert predictions from network units to eV, eV/angstrom and eV/angstrom^3.
+        """Convert predictions from network units to physical ones.
 
-        Each system uses the normalizer and element references of its own dataset's task.
+        These are eV, eV/angstrom (forces), eV/angstrom^3 (stress), eV (virials) and
+        eV/angstrom^2 (Hessian); embeddings stay as they are. Each system uses the normalizers and
+        element references of its own dataset's tasks; rows of systems whose dataset does not
+        have a property (see :meth:`properties`) are NaN.
         """
         out = {}
         for name, value in raw.items():
-            prop = "energy" if name == "energies" else name
-            normalizers = [self.normalizer_for(dataset, prop) for dataset in data.dataset]
-            scale = value.new_tensor([n.rmsd for n in normalizers])
-            mean = value.new_tensor([n.mean for n in normalizers])
+            if name == "embeddings":
+                out[name] = value
+                continue
+            normalizers = [self._normalizer_or_none(dataset, name) for dataset in data.dataset]
+            scale = value.new_tensor([n.rmsd if n else torch.nan for n in normalizers])
+            mean = value.new_tensor([n.mean if n else torch.nan for n in normalizers])
             if name == "energies":
                 mean = mean / data.natoms.to(mean.dtype)
-            if name in ("energies", "forces"):
+            if name in _PER_ATOM:
                 scale, mean = scale[data.batch], mean[data.batch]
             shape = (-1, *([1] * (value.dim() - 1)))
             out[name] = value * scale.view(shape) + mean.view(shape)
@@ -203,6 +265,41 @@ class Potential(nn.Module):
                 atoms = slice(int(starts[i]), int(starts[i] + data.natoms[i]))
                 references[atoms] = table.to(references)[data.atomic_numbers[atoms]]
         return references
+
+    def _without(self) -> set[str]:
+        """Derivatives of the energy that contradict what heads predict directly."""
+        if "forces" in self.head.gives:
+            return {"stress", "virials", "hessian"} - set(self.head.gives)
+        return {"virials"} if "stress" in self.head.gives else set()
+
+    def _check_properties(self, properties: Collection[str], data: AtomicData) -> None:
+        for name in properties:
+            if name not in PROPERTIES:
+                raise unknown_name("property", name, PROPERTIES)
+            if name in self._without():
+                known = [n for n in PROPERTIES if n not in self._without()]
+                raise UnknownNameError(
+                    f"This potential predicts {' and '.join(self.direct_properties)} directly, "
+                    f"not as derivatives of its energy, so it has no {name}",
+                    expected=f"one of: {', '.join(known)}",
+                )
+        if "hessian" in properties and data.num_systems != 1:
+            raise DataError(
+                f"A Hessian is asked for {data.num_systems} systems at once",
+                expected="one system",
+                fix="Predict one structure at a time.",
+            )
+
+    def _normalizer_or_none(self, dataset: str, name: str) -> Normalizer | None:
+        if name in self.direct_properties and (dataset, name) not in self._task_of:
+            return None
+        return self.normalizer_for(dataset, "energy" if name == "energies" else name)
+
+    def _differentiable_twice(self) -> Backbone:
+        """Return the backbone, sharing all weights, in the execution that Hessians need."""
+        backbone = copy.copy(self.backbone)
+        backbone.execution = replace(backbone.execution, mode="general")
+        return backbone
 
     def _add_references(self, out: dict[str, torch.Tensor], data: AtomicData) -> None:
         references = self.reference_energies(data)
@@ -224,3 +321,24 @@ class Potential(nn.Module):
             vectors.requires_grad_(True)
         source, target = data.edges.index
         return Neighborhood(source, target, vectors, data.edges.counts)
+
+
+def _from_gradients(
+    gradients: Sequence[torch.Tensor],
+    edges: Neighborhood,
+    data: AtomicData,
+    derived: Collection[str],
+) -> dict[str, torch.Tensor]:
+    """Return those of forces, stress and virials that are wanted."""
+    out = {}
+    if {"forces", "hessian"} & set(derived):
+        out["forces"] = forces_from(gradients, [edges], data.num_atoms)
+    if "stress" in derived:
+        volume = cell_volume(data.cell)
+        # Without a cell the row is NaN later; a division by zero would spoil the gradients.
+        volume = torch.where(volume > 0, volume, 1.0)
+        virial = virial_from(gradients, [edges], data.num_systems)
+        out["stress"] = virial / volume[:, None, None]
+    if "virials" in derived:
+        out["virials"] = atomic_virials_from(gradients, [edges], data.num_atoms)
+    return out
