@@ -167,9 +167,9 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
                 expected=f"{self.num_message_layers}, one per message-passing layer",
             )
         self._check_elements(data)
-        system = self._embed_system(data)
-        groups, coefficients = self._route(data, system)
-        types = self._element_types(data)
+        system = self.embed_system(data)
+        groups, coefficients = self.route(data, system)
+        types = self.element_types(data)
         geometry = self._geometry(edges[0], types, groups, data.natoms)
 
         per_atom = system[data.batch]
@@ -197,7 +197,7 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
             self.composition_embedding = nn.Embedding(self.max_num_elements, channels)
         self.routing_mlp = expert_router(channels * (2 if use_composition else 1), num_experts)
 
-    def _embed_system(self, data: AtomicData) -> torch.Tensor:
+    def embed_system(self, data: AtomicData) -> torch.Tensor:
         """Return the embedding of charge, spin and dataset ``[B, C]``."""
         parts = [
             self.charge_embedding(data.charge, data.sid),
@@ -207,7 +207,7 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
             parts.append(self.dataset_embedding(data.dataset))
         return nn.functional.silu(self.mix_csd(torch.cat(parts, dim=1)))
 
-    def _route(
+    def route(
         self, data: AtomicData, system: torch.Tensor
     ) -> tuple[list[int] | None, torch.Tensor | None]:
         """Return each system's weight group, and the expert coefficients ``[G, X]`` of groups."""
@@ -230,7 +230,7 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         logits = self.routing_mlp(system[first])
         return groups, expert_coefficients(logits)
 
-    def _element_types(self, data: AtomicData) -> ElementTypes:
+    def element_types(self, data: AtomicData) -> ElementTypes:
         elements, of_atom = torch.unique(data.atomic_numbers, return_inverse=True)
         return ElementTypes(
             of_atom, self.source_embedding(elements), self.target_embedding(elements)

@@ -73,8 +73,12 @@ class _SO2Maps(nn.Module):
         )
         self._prepared: PreparedWeights[list[torch.Tensor]] = PreparedWeights()
 
-    def _merged(self, coefficients: torch.Tensor | None) -> list[torch.Tensor]:
-        """Return the stored matrix of each order and group, ``[G, out or 2 out, in]``."""
+    def merged(self, coefficients: torch.Tensor | None) -> list[torch.Tensor]:
+        """Return the stored matrix of each order and group, ``[G, out or 2 out, in]``.
+
+        Args:
+            coefficients: ``[G, X]`` expert coefficients, or None without experts (G = 1).
+        """
         return [layer.merged(coefficients) for layer in self._maps()]
 
     def _maps(self) -> list[MixedLinear]:
@@ -150,7 +154,7 @@ class SO2Convolution(_SO2Maps):
             for m, piece in enumerate(pieces):
                 weighted[m].append(_weighted(piece, weights[i * orders + m], m))
         outputs = []
-        for m, merged in enumerate(self._merged(mixture.coefficients)):
+        for m, merged in enumerate(self.merged(mixture.coefficients)):
             bias = self.fc_m0.bias if m == 0 else None
             matrices = self._by_input(merged, m)
             outputs.append(grouped_linear(weighted[m], matrices, bias, mixture.runs))
@@ -168,7 +172,7 @@ class SO2Convolution(_SO2Maps):
         """
 
         def make() -> list[torch.Tensor]:
-            first, *others = self._merged(coefficients)
+            first, *others = self.merged(coefficients)
             halves = [merged.chunk(2, dim=1) for merged in others]
             return [first, *(x for a, b in halves for x in (a.contiguous(), a + b, b - a))]
 
@@ -267,19 +271,25 @@ class SummedSO2Convolution(_SO2Maps):
         """Return the matrix of each degree on all its orders, ``[G, out, in]``."""
 
         def make() -> list[torch.Tensor]:
-            merged = self._merged(coefficients)
-            return [
-                torch.cat(
-                    [
-                        self._degree_matrix(merged[m], m, degree)
-                        for m in range(min(degree, self.layout.mmax) + 1)
-                    ],
-                    dim=2,
-                )
-                for degree in range(self.layout.lmax + 1)
-            ]
+            return self.degree_matrices_of(self.merged(coefficients))
 
         return self._prepared.get(self.mapped_weights(), coefficients, make)
+
+    def degree_matrices_of(self, merged: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Return from :meth:`merged` the matrix of each degree on all its orders, ``[G, out, in]``.
+
+        Inputs are, order by order, the real parts and then the imaginary parts of :meth:`sums`.
+        """
+        return [
+            torch.cat(
+                [
+                    self._degree_matrix(merged[m], m, degree)
+                    for m in range(min(degree, self.layout.mmax) + 1)
+                ],
+                dim=2,
+            )
+            for degree in range(self.layout.lmax + 1)
+        ]
 
     def _degree_matrix(self, merged: torch.Tensor, m: int, degree: int) -> torch.Tensor:
         """Return the part of an order's matrix that makes one degree, ``[G, out, in or 2 in]``."""
