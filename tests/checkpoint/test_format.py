@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import struct
+import sys
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ from adatom.checkpoint.format import (
 from adatom.checkpoint.upgrades import FORMAT_VERSION, upgrade
 from adatom.checkpoint.weights import fingerprint
 from adatom.core.errors import CheckpointError, ConfigError, FileAccessError
+from adatom.core.mapped_file import release_pages
 from adatom.data.ase_convert import from_ase
 from adatom.models.registry import build
 from adatom.tasks.domain import Domain
@@ -302,3 +304,31 @@ def test_upgrades_run_one_after_the_other():
     with pytest.raises(CheckpointError, match="no longer reads"):
         upgrade({"format_version": 1}, "x", steps={2: steps[2]}, current=3)
     assert upgrade({"format_version": FORMAT_VERSION}, "x") == {"format_version": FORMAT_VERSION}
+
+
+def test_large_weights_stay_in_the_file_and_can_be_trained(tmp_path):
+    init_args = {"sphere_channels": 48, "hidden_channels": 48, "num_experts": 8, "num_layers": 1}
+    backbone = build("eSCNMDBackbone", init_args)
+    head = build("EnergyHead", {"num_channels": 48, "hidden_channels": 8})
+    energy = Task("energy", "system", "energy", OutputSpec((1,)), Normalizer(0.0, 1.0), ["x"])
+    file = tmp_path / "large.safetensors"
+    save_potential(Potential(backbone, head, [energy], {"x": Domain((1,))}), file)
+    before = file.read_bytes()
+    weights = load_potential(file).backbone.blocks[0].edge_wise.so2_conv_1.fc_m0.weights
+    assert torch.equal(weights, backbone.blocks[0].edge_wise.so2_conv_1.fc_m0.weights)
+    assert weights.requires_grad
+    if sys.platform.startswith("linux"):
+        assert release_pages(weights)
+    (weights**2).sum().backward()
+    torch.optim.SGD([weights], lr=0.1).step()
+    assert file.read_bytes() == before
+    assert load_potential(file, dtype=torch.float64).dtype == torch.float64
+
+
+def test_tables_that_are_no_weights_are_computed_not_left_empty(tmp_path):
+    original = escn_potential()
+    save_potential(original, tmp_path / "x.safetensors")
+    loaded = load_potential(tmp_path / "x.safetensors")
+    buffers = dict(loaded.named_buffers())
+    assert buffers
+    assert all(torch.equal(buffers[name], value) for name, value in original.named_buffers())

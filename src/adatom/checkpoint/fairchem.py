@@ -29,11 +29,14 @@ _ENTRIES = {"model_config", "ema_state_dict", "tasks_config"}
 _DEAD = re.compile(r"(^|\.)(n_averaged|Jd_\d+|expand_index|offset|balance_degree_weight)$")
 
 
-def read_fairchem(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def read_fairchem(
+    path: Path, *, verify: bool = True
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Read an official inference checkpoint.
 
     Args:
         path: The ``.pt`` file.
+        verify: Compare the weights with their checksums; else they are not read before use.
 
     Returns:
         The description (see :mod:`adatom.checkpoint.description`), and the averaged weights by
@@ -44,7 +47,7 @@ def read_fairchem(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             that adatom cannot represent; the reason is named.
     """
     source = str(path)
-    with open_archive(path) as archive:
+    with open_archive(path, verify=verify) as archive:
         contents = archive.contents()
         if not isinstance(contents, CheckpointRecord) or not isinstance(contents.state, dict):
             raise _foreign(source, type(contents).__name__)

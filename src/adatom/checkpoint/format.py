@@ -11,23 +11,30 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from adatom.checkpoint.construction import without_initial_weights
 from adatom.checkpoint.description import assemble, describe
 from adatom.checkpoint.fairchem import read_fairchem
 from adatom.checkpoint.names import resolve_checkpoint
-from adatom.checkpoint.safetensors_header import parse_json, read_header
+from adatom.checkpoint.safetensors_header import SafetensorsHeader, parse_json, read_header
 from adatom.checkpoint.torch_archive import is_torch_archive
 from adatom.checkpoint.upgrades import upgrade
-from adatom.checkpoint.weights import cpu_weights, fingerprint, load_weights
+from adatom.checkpoint.weights import (
+    cpu_weights,
+    fingerprint,
+    fingerprint_of_stored,
+    load_weights,
+)
 from adatom.core.errors import CheckpointError, ConfigError
 from adatom.core.files import atomic_write
-from adatom.models.registry import Allowed
+from adatom.core.mapped_file import MappedFile
+from adatom.models.registry import Allowed, registered_classes
 from adatom.tasks.potential import Potential
 
 _ENTRY = "adatom"
@@ -62,6 +69,10 @@ def load_potential(
 ) -> Potential:
     """Read a potential; no code from the file is executed.
 
+    Every byte that is used is compared with the file's checksums. Large weights are not copied:
+    they stay in the file, which must not be changed in place (replacing it is fine) while the
+    potential is in use. Changing weights, as training does, never changes the file.
+
     Args:
         name_or_path: An adatom checkpoint, an official fairchem inference checkpoint (``.pt``),
             or the name of an embedded potential (``"default"``).
@@ -81,8 +92,10 @@ def load_potential(
     """
     path = resolve_checkpoint(name_or_path)
     description, tensors = _read(path)
-    potential = assemble(description, str(path), dtype=dtype, allow=allow)
-    load_weights(potential, tensors, str(path))
+    lean = _is_own_model(description)
+    with without_initial_weights() if lean else nullcontext():
+        potential = assemble(description, str(path), dtype=dtype, allow=allow)
+    load_weights(potential, tensors, str(path), assign=lean)
     try:
         return potential.to(device).eval()
     except (RuntimeError, AssertionError) as error:
@@ -101,8 +114,9 @@ def read_description(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = resolve_checkpoint(path)
     if is_torch_archive(path):
-        return read_fairchem(path)[0]
-    stored = _stored_description(path)
+        return read_fairchem(path, verify=False)[0]
+    _refuse_pickle(path)
+    stored = _stored_description(read_header(path), path)
     return upgrade({k: v for k, v in stored.items() if k != "sha256"}, str(path))
 
 
@@ -115,33 +129,57 @@ def verify(path: str | os.PathLike[str]) -> None:
     _read(resolve_checkpoint(path))
 
 
+def _is_own_model(description: dict[str, Any]) -> bool:
+    """Whether the model may be built without initial weights and use those of the file as such.
+
+    Models of others may refer to a parameter twice, or derive something from its first value.
+    """
+    own = [*registered_classes(), *registered_classes().values()]
+    parts = (description.get(name) for name in ("backbone", "head"))
+    return all(isinstance(part, dict) and part.get("class_path") in own for part in parts)
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Return the current description and the tensors of a checkpoint of any kind."""
     if is_torch_archive(path):
         return read_fairchem(path)
-    stored = _stored_description(path)
+    _refuse_pickle(path)
+    header = read_header(path)
+    stored = _stored_description(header, path)
     # The version goes first: a newer format may also compute its fingerprint in another way.
     written = {k: v for k, v in stored.items() if k != "sha256"}
     description = upgrade(written, str(path))
-    tensors = _read_tensors(path)
-    if stored.get("sha256") != fingerprint(written, tensors):
-        raise CheckpointError(
-            f"The contents of {str(path)!r} do not match their fingerprint: the file was changed "
-            "or damaged after it was written",
-            expected=f"SHA-256 {stored.get('sha256')}",
-            fix="Copy or download the file again.",
+    with MappedFile(path) as file:
+        found = fingerprint_of_stored(
+            written,
+            {
+                name: (t.dtype, t.shape, file.chunks(t.start, t.num_bytes))
+                for name, t in header.tensors.items()
+            },
         )
+        if stored.get("sha256") != found:
+            raise CheckpointError(
+                f"The contents of {str(path)!r} do not match their fingerprint: the file was "
+                "changed or damaged after it was written",
+                expected=f"SHA-256 {stored.get('sha256')}",
+                fix="Copy or download the file again.",
+            )
+        tensors = {
+            name: file.tensor(t.start, t.dtype, t.shape) for name, t in header.tensors.items()
+        }
     return description, tensors
 
 
-def _stored_description(path: Path) -> dict[str, Any]:
+def _refuse_pickle(path: Path) -> None:
     with path.open("rb") as stream:
         if stream.read(2) in _PICKLE:
             raise CheckpointError(
                 f"{str(path)!r} is a bare pickle, which could run any code when loaded",
                 expected="an adatom checkpoint (.safetensors) or an official fairchem one (.pt)",
             )
-    header = read_header(path)
+
+
+def _stored_description(header: SafetensorsHeader, path: Path) -> dict[str, Any]:
     if _ENTRY not in header.metadata:
         raise CheckpointError(
             f"{str(path)!r} is a safetensors file of another program",
@@ -149,13 +187,3 @@ def _stored_description(path: Path) -> dict[str, Any]:
             fix="Official fairchem checkpoints are read as .pt files.",
         )
     return parse_json(header.metadata[_ENTRY], path)
-
-
-def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{str(path)!r} is damaged: {error}", fix="Copy or download the file again."
-        ) from error

@@ -19,6 +19,8 @@ from adatom.core.errors import CheckpointError
 
 #: Instructions that reach objects other than through ``find_class``.
 _FORBIDDEN_OPCODES = {"EXT1", "EXT2", "EXT4"}
+#: Instructions whose argument is a place in the memo.
+_MEMO_OPCODES = {"PUT", "BINPUT", "LONG_BINPUT"}
 
 
 class Record:
@@ -141,8 +143,7 @@ def read_pickle(program: bytes, source: str) -> Any:
             nothing was called), or is damaged.
     """
     try:
-        used = {opcode.name for opcode, _, _ in pickletools.genops(program)}
-        if used & _FORBIDDEN_OPCODES:
+        if _scan(program) & _FORBIDDEN_OPCODES:
             refused = "objects of the extension registry"
         else:
             return _RestrictedUnpickler(program).load()
@@ -160,3 +161,18 @@ def read_pickle(program: bytes, source: str) -> Any:
         expected="an official fairchem inference checkpoint (weights and settings only)",
         fix="Open it with other tools only if you trust its source.",
     )
+
+
+def _scan(program: bytes) -> set[str]:
+    """Return the names of all instructions, without running any.
+
+    Raises:
+        ValueError: If the program is cut off, or would make the unpickler allocate a memo that is
+            larger than the program.
+    """
+    used = set()
+    for opcode, argument, _ in pickletools.genops(program):
+        used.add(opcode.name)
+        if opcode.name in _MEMO_OPCODES and argument is not None and argument > len(program):
+            raise ValueError(f"it remembers an object in place {argument}")
+    return used

@@ -8,15 +8,49 @@ tensor bytes; offsets count from the end of the header.
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from adatom.core.errors import CheckpointError
 
 #: The same limit as in the safetensors library.
 _MAX_HEADER_BYTES = 100_000_000
+_MAX_DIMENSIONS = 64
 _REPLACE = "Copy or download the file again."
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+@dataclass(slots=True, frozen=True)
+class StoredTensor:
+    """Where a tensor lies.
+
+    Attributes:
+        dtype: Of the stored numbers.
+        shape: Row-major.
+        start: First byte in the file.
+        num_bytes: Size.
+    """
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    start: int
+    num_bytes: int
 
 
 @dataclass(slots=True, frozen=True)
@@ -25,13 +59,11 @@ class SafetensorsHeader:
 
     Attributes:
         metadata: Free text by name.
-        shapes: Shape by tensor name.
-        num_bytes: Size of the file.
+        tensors: By name.
     """
 
     metadata: dict[str, str]
-    shapes: dict[str, tuple[int, ...]]
-    num_bytes: int
+    tensors: dict[str, StoredTensor]
 
 
 def read_header(path: Path) -> SafetensorsHeader:
@@ -55,17 +87,30 @@ def read_header(path: Path) -> SafetensorsHeader:
     try:
         header = json.loads(text)
         metadata = {str(k): str(v) for k, v in header.pop("__metadata__", {}).items()}
-        shapes = {name: tuple(int(n) for n in entry["shape"]) for name, entry in header.items()}
-        data_end = max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        tensors = {str(name): _stored(entry, 8 + length) for name, entry in header.items()}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(
             f"{str(path)!r} is not a safetensors file, or its header is damaged",
             expected="an adatom checkpoint (.safetensors) or an official fairchem one (.pt)",
             fix=_REPLACE,
         ) from error
-    if 8 + length + data_end > num_bytes:
-        raise _truncated(path, 8 + length + data_end, num_bytes)
-    return SafetensorsHeader(metadata, shapes, num_bytes)
+    end = max((t.start + t.num_bytes for t in tensors.values()), default=0)
+    # Tensors that overlap could need more memory than the file has bytes.
+    end = max(end, 8 + length + sum(t.num_bytes for t in tensors.values()))
+    if end > num_bytes:
+        raise _truncated(path, end, num_bytes)
+    return SafetensorsHeader(metadata, tensors)
+
+
+def _stored(entry: Mapping[str, Any], data_start: int) -> StoredTensor:
+    dtype = _DTYPES[entry["dtype"]]
+    shape = tuple(int(n) for n in entry["shape"])
+    first, last = (int(n) for n in entry["data_offsets"])
+    if len(shape) > _MAX_DIMENSIONS or not all(0 <= n < 2**63 for n in (*shape, first, last)):
+        raise ValueError("a number is out of range")
+    if last - first != math.prod(shape) * dtype.itemsize:
+        raise ValueError(f"shape {shape} does not fit the bytes {first} to {last}")
+    return StoredTensor(dtype, shape, data_start + first, last - first)
 
 
 def parse_json(text: str, path: Path) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -15,10 +15,23 @@ from adatom.core.errors import CheckpointError, did_you_mean
 _SHOWN = 8
 
 
-def load_weights(module: nn.Module, tensors: Mapping[str, torch.Tensor], source: str) -> None:
-    """Copy ``tensors`` into the parameters and persistent buffers of ``module``.
+#: Dtype, shape and bytes (in pieces) of a tensor.
+Stored: TypeAlias = tuple[torch.dtype, tuple[int, ...], Iterable[Any]]
+
+
+def load_weights(
+    module: nn.Module, tensors: Mapping[str, torch.Tensor], source: str, *, assign: bool = False
+) -> None:
+    """Bring ``tensors`` into the parameters and persistent buffers of ``module``.
 
     The dtype is that of the module: float32 weights enter a float64 module exactly.
+
+    Args:
+        module: The model.
+        tensors: By name.
+        source: The file's name, for messages.
+        assign: Let the model use the given tensors where they have its dtype, instead of copies.
+            Only for models that refer to each parameter once.
 
     Raises:
         CheckpointError: If a tensor is missing, left over, or of another shape.
@@ -40,6 +53,10 @@ def load_weights(module: nn.Module, tensors: Mapping[str, torch.Tensor], source:
     ]
     if parts:
         raise _mismatch(source, parts)
+    if assign:
+        fitting = {name: tensors[name].to(value.dtype) for name, value in wanted.items()}
+        module.load_state_dict(fitting, assign=True)
+        return
     with torch.no_grad():
         for name, value in wanted.items():
             value.copy_(tensors[name])
@@ -58,11 +75,21 @@ def fingerprint(description: Mapping[str, Any], tensors: Mapping[str, torch.Tens
 
     It shows accidental and careless changes; it is no signature.
     """
+    stored: dict[str, Stored] = {}
+    for name, tensor in tensors.items():
+        data = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data
+        stored[name] = (tensor.dtype, tuple(tensor.shape), [data])
+    return fingerprint_of_stored(description, stored)
+
+
+def fingerprint_of_stored(description: Mapping[str, Any], tensors: Mapping[str, Stored]) -> str:
+    """Return the same as :func:`fingerprint` for tensors that are not in memory."""
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for name in sorted(tensors):
-        tensor = tensors[name]
-        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        dtype, shape, chunks = tensors[name]
+        digest.update(f"\n{name} {dtype} {shape}\n".encode())
+        for chunk in chunks:
+            digest.update(chunk)
     return digest.hexdigest()
 
 
