@@ -71,6 +71,10 @@ class NonFiniteError(AdatomError, ArithmeticError):
     """A loss, label or prediction is NaN or infinite."""
 
 
+class OutOfMemoryError(AdatomError, MemoryError):
+    """A structure does not fit into memory."""
+
+
 class MissingExtraError(AdatomError, ImportError):
     """An optional dependency is not installed."""
 

@@ -2,74 +2,113 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from ase import Atoms
 
-from adatom.core.errors import ConfigError, DataError, NonFiniteError, unknown_name
+from adatom.core.errors import ConfigError, DataError, UnknownNameError, unknown_name
 from adatom.data.ase_convert import from_ase
-from adatom.data.atomic_data import AtomicData, collate
+from adatom.data.atomic_data import AtomicData
 from adatom.data.validation import validate
-from adatom.inference.prediction import Prediction
-from adatom.models.gradients import cell_volume
-from adatom.tasks.potential import DEFAULT_PROPERTIES, PROPERTIES, Potential
+from adatom.inference.available import checked_properties
+from adatom.inference.batch_runner import BatchRunner
+from adatom.inference.explanation import explain
+from adatom.inference.extra_outputs import ExtraOutput
+from adatom.inference.packing import Item
+from adatom.inference.prediction import Prediction, join
+from adatom.inference.private_copy import prepared
+from adatom.inference.settings import InferenceSettings, inference_settings
+from adatom.inference.streaming import stream
+from adatom.tasks.potential import PROPERTIES, Potential
 
 #: What :meth:`MLIPPredictUnit.predict` accepts.
-Structures = AtomicData | Atoms | Sequence[AtomicData | Atoms]
+Structures = AtomicData | Atoms | Iterable[AtomicData | Atoms]
+Settings = InferenceSettings | str | Mapping[str, Any] | None
 
 
 class MLIPPredictUnit:
     """Predicts physical values for structures of any number and kind.
 
+    Threads may share a unit.
+
     Args:
-        potential: The potential. It is left as it is: a copy is made where its dtype, device or
-            mode has to change.
+        potential: The potential. It is left as it is: a copy is made, which shares the weights
+            where their dtype and device stay.
+        inference_settings: A preset (``"default"``, ``"batch"``, ``"turbo"``,
+            ``"high-precision"``, ``"traineval"``), settings, or a mapping of settings.
         device: Where to compute.
-        dtype: Floating dtype of the network; None keeps the potential's.
-        max_atoms: Atoms computed at once; larger inputs are split between systems.
+        dtype: Floating dtype of the network; None takes ``base_precision_dtype`` of the settings,
+            else the potential's.
+        max_atoms: Atoms computed at once at most, a larger structure goes alone; None leaves it to
+            the memory there is.
+
+    Attributes:
+        potential: What is used: frozen, in evaluation mode.
+        settings: The settings.
+        device: Where it computes.
 
     Raises:
         ConfigError: If an argument cannot be used.
+        UnknownNameError: If there is no such preset or setting.
     """
 
     def __init__(
         self,
         potential: Potential,
+        inference_settings: Settings = "default",
         *,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
-        max_atoms: int = 512,
+        max_atoms: int | None = None,
     ) -> None:
-        if max_atoms < 1:
+        if max_atoms is not None and max_atoms < 1:
             raise ConfigError(f"max_atoms is {max_atoms}", expected="at least 1")
-        self.device = torch.device(device)
-        self.max_atoms = max_atoms
-        self.potential = _prepared(potential, self.device, dtype or potential.dtype)
+        self.settings = _settings(inference_settings)
+        self.device = _device(device)
+        dtype = dtype or self.settings.dtype or potential.dtype
+        self.potential = prepared(potential, self.device, dtype)
+        self._runner = BatchRunner(self.potential, self.settings, self.device, max_atoms)
 
     @classmethod
     def load(
         cls,
         name_or_path: str | Path,
+        inference_settings: Settings = "default",
         *,
+        overrides: Mapping[str, Any] | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype | None = None,
-        max_atoms: int = 512,
+        max_atoms: int | None = None,
     ) -> MLIPPredictUnit:
         """Load a checkpoint by name (such as ``"default"``) or path.
+
+        Args:
+            name_or_path: See :func:`adatom.checkpoint.format.load_potential`.
+            inference_settings: As for the constructor.
+            overrides: Arguments of the backbone that replace those of the checkpoint, as
+                ``{"backbone": {"max_neighbors": 100}}``; only such that keep the weights' shapes.
+            device: As for the constructor.
+            dtype: As for the constructor.
+            max_atoms: As for the constructor.
 
         Raises:
             CheckpointError: If the file is damaged or not a checkpoint.
             FileAccessError: If there is no such file.
-            UnknownNameError: If there is no such name.
+            UnknownNameError: If there is no such name, preset or setting.
+            ConfigError: If an argument cannot be used.
         """
         from adatom.checkpoint.format import load_potential
 
-        potential = load_potential(name_or_path, dtype=dtype, device=str(device))
+        settings = _settings(inference_settings)
+        dtype = dtype or settings.dtype
+        device = _device(device)
+        potential = load_potential(name_or_path, dtype=dtype, device=device)
+        _override(potential, overrides or {})
         potential.eval().requires_grad_(False)
-        return cls(potential, device=device, dtype=dtype, max_atoms=max_atoms)
+        return cls(potential, settings, device=device, dtype=dtype, max_atoms=max_atoms)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -108,9 +147,11 @@ class MLIPPredictUnit:
         """Predict energies and their derivatives in physical units.
 
         Args:
-            data: One system or batch, or a list; edges are built where there are none.
-            properties: Among ``energy``, ``forces``, ``stress``, ``energies``; None means all that
-                the systems have.
+            data: One system or batch, or any number of them (a list, a generator); edges are built
+                where there are none.
+            properties: Among ``energy``, ``forces``, ``stress``, ``energies``, ``virials``,
+                ``hessian`` (one system), ``embeddings``, and those of :meth:`add_output`; None
+                means the first four, as far as the systems have them.
             task_name: The level of theory for ASE structures (see :meth:`resolve_task`); an
                 AtomicData knows its own (``dataset``).
 
@@ -122,113 +163,132 @@ class MLIPPredictUnit:
             OutOfDomainError: If a structure has an element, charge or spin that was never seen.
             UnknownNameError: If a task or property is not known.
             NonFiniteError: If a prediction is NaN or infinite.
+            OutOfMemoryError: If a structure does not fit into memory, naming it.
         """
-        wanted = _checked_properties(properties)
-        systems = self._systems(data, task_name)
-        for system in systems:
-            self.potential.check_input(system)
-        parts = [self._predict_batch(batch, wanted) for batch in self._batches(systems)]
-        sids = [sid for system in systems for sid in system.sid]
-        absent = _absent(systems, wanted)
-        if "stress" in wanted and len(absent.get("stress", {})) == len(sids):
-            wanted = [name for name in wanted if name != "stress"]
-        values = {name: torch.cat([part[name] for part in parts]) for name in wanted}
-        _require_finite(values, systems, sids, absent)
-        return Prediction(values, sids, absent)
-
-    def _systems(self, data: Structures, task_name: str | None) -> list[AtomicData]:
-        items = [data] if isinstance(data, AtomicData | Atoms) else list(data)
-        if not items:
+        names = checked_properties(properties, self._runner.extras)
+        if isinstance(data, Atoms):
+            data = self._convert(data, task_name)
+        if isinstance(data, AtomicData):
+            whole = self._runner.whole(data, names)
+            if whole is not None:
+                return whole
+        parts = list(stream(self._runner, self._items(data, task_name), names))
+        if not parts:
             raise DataError("There is no structure to predict", expected="at least one")
-        systems: list[AtomicData] = []
-        for item in items:
-            if isinstance(item, Atoms):
-                system = from_ase(item, dataset=self.resolve_task(task_name), label_keys={})
-                validate(system)
-                systems.append(system)
-            elif item.num_systems == 1:
-                systems.append(item)
-            else:
-                systems.extend(item.unbatch())
-        return systems
+        return join(parts, (*PROPERTIES, *self._runner.extras))
 
-    def _batches(self, systems: Sequence[AtomicData]) -> Iterator[AtomicData]:
-        """Join systems in order, up to ``max_atoms`` each; a larger system goes alone."""
-        waiting: list[AtomicData] = []
-        atoms = 0
-        for system in systems:
-            if waiting and atoms + system.num_atoms > self.max_atoms:
-                yield collate(waiting)
-                waiting, atoms = [], 0
-            waiting.append(system)
-            atoms += system.num_atoms
-        yield collate(waiting)
+    def iter_predict(
+        self,
+        structures: Structures,
+        properties: Collection[str] | None = None,
+        *,
+        task_name: str | None = None,
+    ) -> Iterator[Prediction]:
+        """Predict one structure after the other, computed in batches, in the memory of one batch.
 
-    def _predict_batch(
-        self, batch: AtomicData, properties: Sequence[str]
-    ) -> dict[str, torch.Tensor]:
-        potential = self.potential
-        batch = batch.to(self.device)
-        if batch.edges is None:
-            batch = batch.with_edges(potential.cutoff, max_neighbors=potential.max_neighbors)
-        # The potential turns gradients on again where it needs them.
-        with torch.no_grad():
-            raw = potential(batch, properties)
-            out = potential.denormalize(raw, batch)
-        return {name: out[name].detach() for name in properties}
+        Args:
+            structures: As ``data`` of :meth:`predict`; a generator is asked only for what the
+                next batch needs.
+            properties: As for :meth:`predict`.
+            task_name: As for :meth:`predict`.
 
+        Yields:
+            One prediction per structure, in input order.
 
-def _prepared(potential: Potential, device: torch.device, dtype: torch.dtype) -> Potential:
-    """Return the potential ready for inference, as a copy unless it already is."""
-    if not dtype.is_floating_point:
-        raise ConfigError(f"The dtype is {dtype}", expected="a floating type such as float32")
-    parameters = list(potential.parameters())
-    ready = not potential.training and all(
-        p.dtype == dtype and p.device == device and not p.requires_grad for p in parameters
-    )
-    if ready:
-        return potential
-    return copy.deepcopy(potential).to(device=device, dtype=dtype).eval().requires_grad_(False)
+        Raises:
+            DataError: As :meth:`predict`, when the structure's turn comes.
+        """
+        names = checked_properties(properties, self._runner.extras)
+        return stream(self._runner, self._items(structures, task_name), names)
 
+    def add_output(self, name: str, output: ExtraOutput) -> None:
+        """Make a further property available, such as an uncertainty.
 
-def _checked_properties(properties: Collection[str] | None) -> list[str]:
-    if properties is None:
-        return list(DEFAULT_PROPERTIES)
-    for name in properties:
-        if name not in PROPERTIES:
-            raise unknown_name("property", name, PROPERTIES)
-    if not properties:
-        raise ConfigError("No property was asked for", expected=", ".join(PROPERTIES))
-    return [name for name in PROPERTIES if name in properties]
+        Args:
+            name: How it is asked for in ``properties``.
+            output: Computes it.
 
+        Raises:
+            ConfigError: If the name is taken.
+        """
+        if name in PROPERTIES or name in self._runner.extras:
+            raise ConfigError(f"There is a property {name!r} already", fix="Choose another name.")
+        self._runner.extras[name] = output
 
-def _absent(systems: Sequence[AtomicData], properties: Sequence[str]) -> dict[str, dict[int, str]]:
-    """Name the systems that have no volume, hence no stress."""
-    if "stress" not in properties:
-        return {}
-    volumes = cell_volume(torch.cat([system.cell.detach() for system in systems]))
-    without = torch.nonzero(volumes == 0).flatten().tolist()
-    return {"stress": dict.fromkeys(without, "it has no cell, hence no volume")} if without else {}
+    def explain(self, structure: AtomicData | Atoms | None = None) -> str:
+        """Say what was chosen for this model, machine and input, and why.
 
+        Args:
+            structure: Predicted first, so that the choices for it are known. An AtomicData, or an
+                ASE structure if the potential has one task.
+        """
+        edges = None
+        if structure is not None:
+            data = structure if isinstance(structure, AtomicData) else self._convert(structure)
+            data = self._runner.with_edges(data)
+            self.predict(data)
+            edges = 0 if data.edges is None else int(data.edges.index.shape[1])
+        return explain(self._runner, edges)
 
-def _require_finite(
-    values: dict[str, torch.Tensor],
-    systems: Sequence[AtomicData],
-    sids: Sequence[str],
-    absent: dict[str, dict[int, str]],
-) -> None:
-    """Refuse NaN or infinite predictions, naming the first such structure."""
-    owner = torch.repeat_interleave(
-        torch.arange(len(sids)), torch.cat([system.natoms.cpu() for system in systems])
-    )
-    for name, value in values.items():
-        bad = ~torch.isfinite(value.flatten(1) if value.dim() > 1 else value[:, None]).all(1).cpu()
-        if name in absent:
-            bad[list(absent[name])] = False
-        if bool(bad.any()):
-            row = int(torch.nonzero(bad)[0])
-            system = int(owner[row]) if name in ("forces", "energies") else row
-            raise NonFiniteError(
-                f"The predicted {name} of structure {sids[system]!r} is NaN or infinite",
-                fix="Check the structure for atoms that are far too close.",
+    def _items(self, data: Structures, task_name: str | None) -> Iterator[Item]:
+        """Number single structures, converted and checked as they come."""
+        number = 0
+        for given in [data] if isinstance(data, AtomicData | Atoms) else data:
+            for system in self._singles(given, task_name):
+                yield Item(number, system, self._runner.key(system))
+                number += 1
+
+    def _singles(self, given: Any, task_name: str | None) -> Sequence[AtomicData]:
+        if isinstance(given, Atoms):
+            return [self._convert(given, task_name)]
+        if not isinstance(given, AtomicData):
+            raise DataError(
+                f"A structure is a {type(given).__name__}",
+                expected="an AtomicData or an ASE Atoms object",
             )
+        return [given] if given.num_systems == 1 else given.unbatch()
+
+    def _convert(self, atoms: Atoms, task_name: str | None = None) -> AtomicData:
+        system = from_ase(atoms, dataset=self.resolve_task(task_name), label_keys={})
+        validate(system)
+        return system
+
+
+def _settings(settings: Settings) -> InferenceSettings:
+    return inference_settings(settings)
+
+
+def _device(device: torch.device | str) -> torch.device:
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"There is no device {device!r}", expected="'cpu', 'cuda', 'cuda:0', 'mps', ..."
+        ) from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"The device {str(device)!r} cannot be used: torch sees no CUDA device here",
+            fix="Use device='cpu', or install torch with CUDA.",
+        )
+    if str(found) == "cuda":
+        found = torch.device("cuda", torch.cuda.current_device())
+    return found
+
+
+def _override(potential: Potential, overrides: Mapping[str, Any]) -> None:
+    """Change attributes of the backbone that do not concern the weights."""
+    unknown = sorted(set(overrides) - {"backbone"})
+    if unknown:
+        raise unknown_name("part in overrides", unknown[0], ["backbone"])
+    for name, value in dict(overrides.get("backbone", {})).items():
+        if name not in _OVERRIDES:
+            raise UnknownNameError(
+                f"The backbone's {name!r} cannot be overridden",
+                expected=f"one of: {', '.join(_OVERRIDES)}",
+            )
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ConfigError(f"{name} is {value!r}", expected="a whole number, or None")
+        setattr(potential.backbone, name, value)
+
+
+_OVERRIDES = ("max_neighbors",)

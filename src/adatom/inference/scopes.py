@@ -1,0 +1,34 @@
+"""Threads and TF32 during a prediction; the caller's settings are back when it is done."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from adatom.core.precision import tf32, torch_threads
+from adatom.inference.settings import InferenceSettings
+
+#: Below this many edges per thread, threads wait for each other longer than they compute.
+EDGES_PER_THREAD = 1000
+
+
+def threads_for(settings: InferenceSettings, edges: int) -> int:
+    """Return the CPU threads for a batch: as set, else by its edges, at most torch's number."""
+    if settings.torch_num_threads is not None:
+        return settings.torch_num_threads
+    return max(1, min(torch.get_num_threads(), edges // EDGES_PER_THREAD))
+
+
+def thread_scope(settings: InferenceSettings, edges: int) -> AbstractContextManager[None]:
+    """Use that many threads for a while; nothing is touched where they are right already."""
+    wanted = threads_for(settings, edges)
+    return nullcontext() if wanted == torch.get_num_threads() else torch_threads(wanted)
+
+
+def tf32_scope(settings: InferenceSettings) -> AbstractContextManager[None]:
+    """Allow or forbid TF32 for a while; nothing is touched where it is right already."""
+    wanted = "high" if settings.tf32 else "highest"
+    if torch.get_float32_matmul_precision() == wanted:
+        return nullcontext()
+    return tf32(settings.tf32)
