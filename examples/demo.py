@@ -27,7 +27,7 @@ from adatom.simulate.md import MDResult
 STRUCTURES = Path(__file__).parent / "structures"
 TEMPERATURE = 300.0
 #: The structures are small: a second thread would only wait for the first.
-THREADS = 1
+SETTINGS = {"torch_num_threads": 1}
 #: Silicon is heavy and stiff enough for 2 fs.
 TIMESTEP = 2.0
 FMAX = 0.02
@@ -71,7 +71,7 @@ def main() -> None:
 def force_error(labelled: Atoms) -> str:
     """Return the RMSE of the force components of a labelled structure in meV/angstrom."""
     atoms = labelled.copy()
-    atoms.calc = MLIPCalculator("default", task_name="zuo2020", threads=THREADS)
+    atoms.calc = MLIPCalculator("default", task_name="zuo2020", inference_settings=SETTINGS)
     error = atoms.get_forces() - labelled.get_forces()
     return f"{1000 * np.sqrt((error**2).mean()):.0f}"
 
@@ -91,7 +91,7 @@ def add_relaxation(page: Page, copper: Atoms, output: Path) -> None:
     """Relax a copper vacancy from a snapshot of hot atoms."""
     say("1/3  Relaxing 107 copper atoms around a vacancy")
     trajectory = output / "relax.traj"
-    calculator = MLIPCalculator("default", task_name="zuo2020", threads=THREADS)
+    calculator = MLIPCalculator("default", task_name="zuo2020", inference_settings=SETTINGS)
     result = relax(copper, calculator, fmax=FMAX, trajectory=trajectory, show_progress=True)
     require_complete(result.stopped_by)
     frames = frames_of(trajectory)
@@ -114,7 +114,7 @@ def add_thermostat(page: Page, silicon: Atoms, output: Path, steps: int) -> MDRe
     trajectory = output / "nvt.traj"
     result = run_md(
         silicon,
-        MLIPCalculator("default", task_name="zuo2020", threads=THREADS),
+        MLIPCalculator("default", task_name="zuo2020", inference_settings=SETTINGS),
         ensemble=NVT(temperature=TEMPERATURE),
         steps=steps,
         timestep=TIMESTEP,

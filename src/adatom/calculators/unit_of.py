@@ -1,0 +1,43 @@
+"""What calculators are made of: a predict unit, however it is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from adatom.core.errors import ConfigError
+from adatom.inference.predict_unit import MLIPPredictUnit, Settings
+from adatom.tasks.potential import Potential
+
+
+def predict_unit_of(
+    source: str | Path | Potential | MLIPPredictUnit,
+    settings: Settings = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> MLIPPredictUnit:
+    """Return a predict unit, loaded or prepared where it is not one yet.
+
+    Args:
+        source: Name or path of a checkpoint, a potential, or a predict unit.
+        settings: How to compute; None means ``"default"`` (not for a predict unit).
+        device: Where to compute; None means the CPU (not for a predict unit).
+        dtype: Floating dtype of the network; None takes that of settings or potential (not for a
+            predict unit).
+
+    Raises:
+        ConfigError: If a predict unit is given together with what it has already.
+        AdatomError: If a checkpoint cannot be loaded.
+    """
+    if isinstance(source, MLIPPredictUnit):
+        if device is not None or dtype is not None or settings is not None:
+            raise ConfigError(
+                "Settings, device or dtype were given together with a predict unit",
+                fix="Give them to the predict unit.",
+            )
+        return source
+    settings = "default" if settings is None else settings
+    if isinstance(source, Potential):
+        return MLIPPredictUnit(source, settings, device=device or "cpu", dtype=dtype)
+    return MLIPPredictUnit.load(source, settings, device=device or "cpu", dtype=dtype)

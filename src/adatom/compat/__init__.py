@@ -1,0 +1,1 @@
+"""The names that users of other packages have in their scripts."""
