@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -135,8 +135,18 @@ def _is_own_model(description: dict[str, Any]) -> bool:
     Models of others may refer to a parameter twice, or derive something from its first value.
     """
     own = [*registered_classes(), *registered_classes().values()]
-    parts = (description.get(name) for name in ("backbone", "head"))
-    return all(isinstance(part, dict) and part.get("class_path") in own for part in parts)
+    return all(
+        path in own for path in _class_paths([description.get(k) for k in ("backbone", "head")])
+    )
+
+
+def _class_paths(value: Any) -> Iterator[Any]:
+    """Yield each class that a description names, heads inside heads included."""
+    if isinstance(value, dict) and "class_path" in value:
+        yield value["class_path"]
+    if isinstance(value, (dict, list)):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _class_paths(item)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from adatom.core.errors import CheckpointError, did_you_mean
+from adatom.tasks.composition import Composition
 from adatom.tasks.domain import Domain
 from adatom.tasks.task import Normalizer, OutputSpec, Task
 
@@ -71,13 +72,19 @@ def task_from_json(value: dict[str, Any]) -> Task:
         raise CheckpointError(f"An entry of {where} is wrong: {error}") from error
 
 
-def domain_to_json(domain: Domain) -> dict[str, list[int]]:
-    """Return a domain as plain JSON values."""
-    return {
+def domain_to_json(domain: Domain) -> dict[str, Any]:
+    """Return a domain as plain JSON values; ``composition`` is there for merged experts only."""
+    value: dict[str, Any] = {
         "elements": list(domain.elements),
         "charges": list(domain.charges),
         "spins": list(domain.spins),
     }
+    if domain.composition is not None:
+        value["composition"] = {
+            "counts": [list(pair) for pair in domain.composition.counts],
+            "multiples": domain.composition.multiples,
+        }
+    return value
 
 
 def domain_from_json(value: dict[str, Any], dataset: str) -> Domain:
@@ -87,11 +94,22 @@ def domain_from_json(value: dict[str, Any], dataset: str) -> Domain:
         CheckpointError: If an entry is missing, unknown or not a list of integers.
     """
     names = ["elements", "charges", "spins"]
-    check_keys(value, names, f"domain of {dataset!r}")
+    merged = isinstance(value, dict) and "composition" in value
+    check_keys(value, [*names, *(["composition"] if merged else [])], f"domain of {dataset!r}")
     try:
-        return Domain(*(tuple(int(n) for n in value[name]) for name in names))
+        composition = _composition_from_json(value["composition"], dataset) if merged else None
+        elements, charges, spins = (tuple(int(n) for n in value[name]) for name in names)
+        return Domain(elements, charges, spins, composition)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"The domain of {dataset!r} is wrong: {error}") from error
+
+
+def _composition_from_json(value: dict[str, Any], dataset: str) -> Composition:
+    check_keys(value, ["counts", "multiples"], f"composition of {dataset!r}")
+    counts = tuple((int(z), int(n)) for z, n in value["counts"])
+    if not counts or not all(z > 0 and n > 0 for z, n in counts):
+        raise ValueError(f"the composition {value['counts']!r}")
+    return Composition(counts, bool(value["multiples"]))
 
 
 def check_keys(value: object, known: list[str], where: str) -> None:

@@ -9,6 +9,7 @@ import torch
 from ase.data import chemical_symbols
 
 from adatom.core.errors import OutOfDomainError
+from adatom.tasks.composition import Composition
 
 
 @dataclass(slots=True, frozen=True)
@@ -19,11 +20,13 @@ class Domain:
         elements: Atomic numbers, ascending.
         charges: Total charges, ascending; empty means any.
         spins: Multiplicities (0 = not given), ascending; empty means any.
+        composition: The only one that the weights are for, where experts were merged; else None.
     """
 
     elements: tuple[int, ...]
     charges: tuple[int, ...] = ()
     spins: tuple[int, ...] = ()
+    composition: Composition | None = None
 
     def check(self, numbers: torch.Tensor, charge: int, spin: int, sid: str) -> None:
         """Raise :class:`OutOfDomainError` if a system has something that was never seen.
@@ -34,6 +37,8 @@ class Domain:
             spin: Multiplicity.
             sid: Named in the message.
         """
+        if self.composition is not None:
+            self._check_merged(self.composition, numbers, charge, spin, sid)
         unseen = sorted(set(numbers.tolist()) - set(self.elements))
         if unseen:
             raise OutOfDomainError(
@@ -47,6 +52,20 @@ class Domain:
                     expected=f"{kind} among {as_ranges(known)}",
                     fix=f"Set atoms.info['{kind}'] or use a potential trained for it.",
                 )
+
+    def _check_merged(
+        self, merged: Composition, numbers: torch.Tensor, charge: int, spin: int, sid: str
+    ) -> None:
+        if merged.matches(numbers.tolist()) and charge in self.charges and spin in self.spins:
+            return
+        found = Composition.of(numbers.tolist(), multiples=merged.multiples)
+        raise OutOfDomainError(
+            f"Structure {sid!r} is {found} with charge {charge} and spin {spin}, but the experts "
+            f"of this potential were merged for {merged} with charge {self.charges[0]} and spin "
+            f"{self.spins[0]}",
+            expected=f"{merged}, any number of formula units" if merged.multiples else str(merged),
+            fix="Use the checkpoint that this one was merged from.",
+        )
 
 
 def as_ranges(values: Sequence[int], name: Callable[[int], str] = str) -> str:
