@@ -10,9 +10,9 @@ import torch
 from test_escn_md import OPTIONS, SMALL, backbone, structure
 
 from adatom.data.atomic_data import collate
-from adatom.models.base import Neighborhood
+from adatom.models.base import Execution, Neighborhood
 from adatom.models.escn_md import eSCNMDBackbone
-from adatom.nn import edge_tiles
+from adatom.nn import atom_chunks, edge_tiles
 from adatom.nn.prepared_weights import PreparedWeights
 
 SYSTEMS = [structure(1, [8, 1, 1, 29]), structure(2, [6, 8], charge=-1), structure(3, [8, 1, 1])]
@@ -21,6 +21,8 @@ SYSTEMS = [structure(1, [8, 1, 1, 29]), structure(2, [6, 8], charge=-1), structu
 @pytest.fixture(autouse=True)
 def _small_tiles(monkeypatch):
     monkeypatch.setattr(edge_tiles, "_CPU_EDGES", 20)
+    monkeypatch.setattr(edge_tiles, "_BLOCK_ATOMS", 3)
+    monkeypatch.setattr(atom_chunks, "_CPU_ATOMS", 2)
 
 
 def evaluate(model, data, *, create_graph=False):
@@ -35,12 +37,14 @@ def evaluate(model, data, *, create_graph=False):
     return scalars.detach(), gradient, vectors
 
 
+@pytest.mark.parametrize("kept_bytes", [0, 2**17, 2**28])
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_frozen_equals_trainable(options):
+def test_frozen_equals_trainable(options, kept_bytes):
     model = backbone(**options)
     data = collate(SYSTEMS)
     expected, slope, _ = evaluate(model, data)
     model.requires_grad_(False)
+    model.execution = Execution("tiled", kept_bytes=kept_bytes)
     for _ in range(2):  # the second time from memory
         found, gradient, _ = evaluate(model, data)
         torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-12)

@@ -93,8 +93,15 @@ class EscnBlock(nn.Module):
         Returns:
             ``[N, S, C]``.
         """
+        messages = self.edge_wise(self.normed(features, system), geometry, coefficients)
+        return self.update_atoms(features + messages)
+
+    def normed(self, features: torch.Tensor, system: torch.Tensor) -> torch.Tensor:
+        """Return what messages are made from, ``[N, S, C]``."""
         normed = self.norm_1(features)
-        normed = torch.cat([normed[:, :1] + system.unsqueeze(1), normed[:, 1:]], dim=1)
-        features = features + self.edge_wise(normed, geometry, coefficients)
+        return torch.cat([normed[:, :1] + system.unsqueeze(1), normed[:, 1:]], dim=1)
+
+    def update_atoms(self, features: torch.Tensor) -> torch.Tensor:
+        """Add the network on each atom to features with messages, ``[N, S, C]``."""
         updated: torch.Tensor = features + self.atom_wise(self.norm_2(features))
         return updated

@@ -11,6 +11,7 @@ from adatom.core.errors import ConfigError, DataError, GraphError
 from adatom.data.atomic_data import AtomicData
 from adatom.models.base import Backbone, Neighborhood, NodeFeatures
 from adatom.models.escn_block import EscnBlock
+from adatom.models.escn_tiled import SharedInputs, tiled_features, tiled_unavailable
 from adatom.nn.embeddings import ChargeSpinEmbedding, DatasetEmbedding
 from adatom.nn.experts import (
     Run,
@@ -170,23 +171,36 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         system = self.embed_system(data)
         groups, coefficients = self.route(data, system)
         types = self.element_types(data)
-        geometry = self._geometry(edges[0], types, groups, data.natoms)
-
         per_atom = system[data.batch]
-        features = self.edge_degree_embedding(geometry)
-        invariants = self.sphere_embedding(data.atomic_numbers) + per_atom
-        features = torch.cat([features[:, :1] + invariants.unsqueeze(1), features[:, 1:]], dim=1)
+        if self.execution.mode == "tiled" and self.unavailable("tiled") is None:
+            shared = SharedInputs(data, types, groups, coefficients, per_atom)
+            return tiled_features(self, shared, edges)
+        geometry = self.geometry(edges[0], types, groups, data.natoms)
+        features = self.embed(geometry, data, per_atom)
         for k, block in enumerate(self.blocks):
             if edges[k + 1] is not edges[k]:
-                geometry = self._geometry(edges[k + 1], types, groups, data.natoms)
+                geometry = self.geometry(edges[k + 1], types, groups, data.natoms)
             features = block(features, per_atom, geometry, coefficients)
-            features = self._balance(features, data)
+            features = self.balance(features, data)
         features = self.norm(features)
         return NodeFeatures(features[:, 0], features)
 
     def unavailable(self, mode: str) -> str | None:
         """Say why an execution mode cannot be had; see :class:`adatom.models.base.Execution`."""
-        return None if mode == "tiled" else super().unavailable(mode)
+        return tiled_unavailable(self) if mode == "tiled" else super().unavailable(mode)
+
+    def embed(
+        self, geometry: EdgeGeometry, data: AtomicData, per_atom: torch.Tensor
+    ) -> torch.Tensor:
+        """Return the first features ``[N, S, C]`` of atoms, their systems and their edges."""
+        features = self.edge_degree_embedding(geometry)
+        invariants = self.invariants(data, per_atom).unsqueeze(1)
+        return torch.cat([features[:, :1] + invariants, features[:, 1:]], dim=1)
+
+    def invariants(self, data: AtomicData, per_atom: torch.Tensor) -> torch.Tensor:
+        """Return what the invariant features start from, ``[N, C]``."""
+        elements: torch.Tensor = self.sphere_embedding(data.atomic_numbers)
+        return elements + per_atom
 
     def _build_router(self, channels: int, num_experts: int, use_composition: bool) -> None:
         self.routing_mlp: nn.Sequential | None = None
@@ -231,23 +245,21 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         return groups, expert_coefficients(logits)
 
     def element_types(self, data: AtomicData) -> ElementTypes:
+        """Number the elements of a batch."""
         elements, of_atom = torch.unique(data.atomic_numbers, return_inverse=True)
         return ElementTypes(
             of_atom, self.source_embedding(elements), self.target_embedding(elements)
         )
 
-    def _geometry(
+    def geometry(
         self,
         edges: Neighborhood,
         types: ElementTypes,
         groups: list[int] | None,
         natoms: torch.Tensor,
     ) -> EdgeGeometry:
-        num_edges, num_atoms = edges.source.shape[0], types.of_atom.shape[0]
-        edge_runs, atom_runs = [Run(0, 0, num_edges)], [Run(0, 0, num_atoms)]
-        if groups is not None:
-            edge_runs = runs_of(groups, edges.counts.tolist())
-            atom_runs = runs_of(groups, natoms.tolist())
+        """Return what layers on these edges need in general execution."""
+        edge_runs, atom_runs = self.runs(edges, groups, natoms)
         return edge_geometry(
             edges.source,
             edges.target,
@@ -260,14 +272,29 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
             atom_runs=atom_runs,
         )
 
-    def _balance(self, features: torch.Tensor, data: AtomicData) -> torch.Tensor:
+    def runs(
+        self, edges: Neighborhood, groups: list[int] | None, natoms: torch.Tensor
+    ) -> tuple[list[Run], list[Run]]:
+        """Return the edges and the atoms that share expert weights."""
+        if groups is None:
+            groups = [0] * len(natoms)
+        return runs_of(groups, edges.counts.tolist()), runs_of(groups, natoms.tolist())
+
+    @property
+    def balances(self) -> bool:
+        """Whether sums of channels over a system are kept at its charge or spin."""
+        return self.charge_channels is not None or self.spin_channels is not None
+
+    def balance(self, features: torch.Tensor, data: AtomicData) -> torch.Tensor:
+        """Keep the sums of channels that are balanced."""
         if self.charge_channels is not None:
             features = balance_channels(
                 features, self.charge_channels, data.charge, data.batch, data.natoms
             )
         if self.spin_channels is not None:
+            spin = self.spin_embedding.effective(data.spin)
             features = balance_channels(
-                features, self.spin_channels, data.spin - 1, data.batch, data.natoms
+                features, self.spin_channels, spin - 1, data.batch, data.natoms
             )
         return features
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 
-from adatom.nn.edge_tiles import EdgeTile, edge_tiles
 from adatom.nn.experts import Run
 from adatom.nn.layout import CoefficientLayout
 from adatom.nn.radial import RadialInputs, gaussian_basis, polynomial_envelope
@@ -23,7 +22,6 @@ class EdgeGeometry(NamedTuple):
         target: ``[E]`` int64; atom i.
         rotations: ``[E, R, S]`` from node coefficients to the edge frame.
         chunks: The edges grouped by target.
-        tiles: The edges in groups that are computed one after the other.
         returns: For each order m, the entries of the rotations times the envelope in the slots of
             the chunks, ``[chunks, S, size]`` for m = 0 and ``[chunks, 2 (S - m^2), size * 2]`` for
             m >= 1. Their product with features ``[chunks, size * 2, ...]`` (slot, then sign of m)
@@ -39,7 +37,6 @@ class EdgeGeometry(NamedTuple):
     target: torch.Tensor
     rotations: torch.Tensor
     chunks: TargetChunks
-    tiles: list[EdgeTile]
     returns: list[torch.Tensor]
     return_sums: torch.Tensor
     radial: RadialInputs
@@ -59,6 +56,11 @@ class ElementTypes(NamedTuple):
     of_atom: torch.Tensor
     source_features: torch.Tensor
     target_features: torch.Tensor
+
+    def pairs(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Number the pairs of types of edges; see :class:`adatom.nn.radial.RadialInputs`."""
+        num_types = self.source_features.shape[0]
+        return self.of_atom[target] * num_types + self.of_atom[source]
 
 
 def edge_geometry(
@@ -89,8 +91,6 @@ def edge_geometry(
     distances = torch.linalg.vector_norm(vectors, dim=1)
     rotations = edge_rotations(vectors / distances.unsqueeze(1), layout)
     envelope = polynomial_envelope(distances, cutoff)
-    num_types = types.source_features.shape[0]
-    pairs = types.of_atom[target] * num_types + types.of_atom[source]
     chunks = target_chunks(target, types.of_atom.shape[0])
     returns = _returns(rotations, envelope, chunks, layout)
     return EdgeGeometry(
@@ -98,12 +98,11 @@ def edge_geometry(
         target=target,
         rotations=rotations,
         chunks=chunks,
-        tiles=edge_tiles(source, target, chunks, edge_runs, layout.node_size),
         returns=returns,
         return_sums=chunks.sum_to_atoms(returns[0].sum(2)),
         radial=RadialInputs(
             gaussian_basis(distances, cutoff, num_basis),
-            pairs,
+            types.pairs(source, target),
             types.source_features,
             types.target_features,
         ),

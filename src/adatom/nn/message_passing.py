@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
 from adatom.core.errors import unknown_name
 from adatom.nn.activations import OrderGateActivation, SeparableS2Activation
 from adatom.nn.experts import Mixture
-from adatom.nn.geometry import EdgeGeometry
+from adatom.nn.frozen_convolution import FrozenConvolution
+from adatom.nn.frozen_radial import FrozenRadial
+from adatom.nn.geometry import EdgeGeometry, ElementTypes
 from adatom.nn.initialization import AFTER_SILU
 from adatom.nn.layout import CoefficientLayout
-from adatom.nn.prepared_weights import is_frozen
 from adatom.nn.radial import RadialMLP
 from adatom.nn.so2 import SO2Convolution, SummedSO2Convolution
-from adatom.nn.tiled_messages import FrozenConvolution, tiled_messages
+from adatom.nn.tiled_degrees import TiledDegrees
+from adatom.nn.tiled_edges import TiledEdges
 
 #: Fixed divisor of the edge-degree sum in the published models.
 _DEGREE_RESCALE = 5.0
@@ -51,6 +55,10 @@ class EdgeDegreeEmbedding(nn.Module):
             for degree in range(self.rows)
         ]
         return geometry.chunks.sum_to_atoms(torch.cat(degrees, dim=1)) / _DEGREE_RESCALE
+
+    def tiled(self, types: ElementTypes, edges: TiledEdges) -> TiledDegrees:
+        """Return the same in tiles, for frozen weights."""
+        return TiledDegrees(FrozenRadial(self.rad_func, types), edges, 1 / _DEGREE_RESCALE)
 
 
 class Edgewise(nn.Module):
@@ -119,42 +127,34 @@ class Edgewise(nn.Module):
             ``[N, S, C]``.
         """
         edges = Mixture(coefficients, geometry.edge_runs)
+        rotated = [
+            torch.bmm(geometry.rotations, features.index_select(0, atoms))
+            for atoms in (geometry.source, geometry.target)
+        ]
         hidden = self.so2_conv_1.rad_func.hidden(geometry.radial)
-
-        def sums(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            own_features, rotations, radial, *returns = inputs
-            rotated = [
-                torch.bmm(rotations, own_features.index_select(0, atoms))
-                for atoms in (geometry.source, geometry.target)
-            ]
-            mapped, gates = self.so2_conv_1(rotated, edges, radial)
-            return self.so2_conv_2.sums(self.act(mapped, gates), returns, geometry.chunks)
-
-        inputs = (features, geometry.rotations, hidden, *geometry.returns)
-        spec = self._frozen(coefficients)
-        summed = (
-            sums(*inputs) if spec is None else tiled_messages(spec, geometry.tiles, inputs, sums)
-        )
+        mapped, gates = self.so2_conv_1(rotated, edges, hidden)
+        sums = self.so2_conv_2.sums(self.act(mapped, gates), geometry.returns, geometry.chunks)
         messages: torch.Tensor = self.so2_conv_2(
-            summed, geometry, Mixture(coefficients, geometry.atom_runs)
+            sums, geometry, Mixture(coefficients, geometry.atom_runs)
         )
         return messages
 
-    def _frozen(self, coefficients: torch.Tensor | None) -> FrozenConvolution | None:
-        """Return what the tiled computation needs, or None if weights need gradients."""
-        first, last = self.so2_conv_1, self.so2_conv_1.rad_func.final
-        trained = [*first.mapped_weights(), last.weight, last.bias]
-        if first.fc_m0.bias is not None:
-            trained.append(first.fc_m0.bias)
-        needs = coefficients is not None and coefficients.requires_grad
-        if needs or not isinstance(self.act, OrderGateActivation) or not is_frozen(trained):
-            return None
+    def frozen(self, coefficients: torch.Tensor | None, types: ElementTypes) -> FrozenConvolution:
+        """Return both convolutions in the form of tiles; only for gates, and without gradients.
+
+        Args:
+            coefficients: ``[G, X]`` expert coefficients, or None without experts.
+            types: The elements of the batch.
+        """
+        first, second = self.so2_conv_1, self.so2_conv_2
+        bias = second.fc_m0.bias
         return FrozenConvolution(
             self.layout,
             first.in_channels,
             self.act.channels,
             *first.three_products(coefficients),
-            trained[-1],
-            last.weight,
-            last.bias,
+            cast("nn.Parameter", first.fc_m0.bias),
+            FrozenRadial(first.rad_func, types, first.weight_order()),
+            second.degree_matrices(coefficients),
+            cast("nn.Parameter", bias).view(-1, second.out_channels),
         )

@@ -33,6 +33,14 @@ def gaussian_basis(distances: torch.Tensor, cutoff: float, size: int) -> torch.T
     return torch.exp(-scaled.square())
 
 
+def gaussian_slopes(distances: torch.Tensor, basis: torch.Tensor, cutoff: float) -> torch.Tensor:
+    """Return the derivatives ``[E, K]`` of :func:`gaussian_basis`, given its values."""
+    size = basis.shape[1]
+    width = _RELATIVE_WIDTH * cutoff / (size - 1)
+    centers = _centers(cutoff, size, distances.dtype, distances.device)
+    return (centers - distances.unsqueeze(1)).mul_(1 / width**2).mul_(basis)
+
+
 @lru_cache(maxsize=64)
 @torch.inference_mode(mode=False)
 def _centers(cutoff: float, size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -55,6 +63,13 @@ def polynomial_envelope(distances: torch.Tensor, cutoff: float, exponent: int = 
     inner = -(p + 1) * (p + 2) / 2 + x * (p * (p + 2) - x * (p * (p + 1) / 2))
     value = 1 + x**p * inner
     return torch.where(distances < cutoff, value, torch.zeros_like(value))
+
+
+def envelope_slope(distances: torch.Tensor, cutoff: float, exponent: int = 5) -> torch.Tensor:
+    """Return the derivative ``[E]`` of :func:`polynomial_envelope`, per angstrom."""
+    p = exponent
+    x = (distances / cutoff).clamp(max=1.0)
+    return (-p * (p + 1) * (p + 2) / (2 * cutoff)) * x ** (p - 1) * (1 - x).square()
 
 
 class RadialInputs(NamedTuple):
@@ -117,16 +132,24 @@ class RadialMLP(nn.Module):
 
     def hidden(self, inputs: RadialInputs) -> torch.Tensor:
         """Return all but the last layer, ``[E, Ce]``."""
-        first = cast("nn.Linear", self.net[0])
-        channels = self.edge_channels
-        basis, source, target = first.weight.split([self.num_basis, channels, channels], dim=1)
-        by_source = torch.addmm(first.bias, inputs.source_features, source.T)
-        by_target = inputs.target_features @ target.T
-        table = (by_target.unsqueeze(1) + by_source).flatten(0, 1)
+        basis = cast("nn.Linear", self.net[0]).weight[:, : self.num_basis]
+        table = self.element_table(inputs.source_features, inputs.target_features)
         hidden = torch.addmm(table.index_select(0, inputs.pairs), inputs.basis, basis.T)
         for layer in list(self.net)[1:-1]:
             hidden = layer(hidden)
         return hidden
+
+    def element_table(
+        self, source_features: torch.Tensor, target_features: torch.Tensor
+    ) -> torch.Tensor:
+        """Return what the first layer adds for each pair of element types, ``[T * T, Ce]``."""
+        first = cast("nn.Linear", self.net[0])
+        channels = self.edge_channels
+        _, source, target = first.weight.split([self.num_basis, channels, channels], dim=1)
+        by_source = torch.addmm(first.bias, source_features, source.T)
+        by_target = target_features @ target.T
+        table: torch.Tensor = (by_target.unsqueeze(1) + by_source).flatten(0, 1)
+        return table
 
     @property
     def final(self) -> nn.Linear:

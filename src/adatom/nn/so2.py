@@ -167,24 +167,39 @@ class SO2Convolution(_SO2Maps):
     ) -> tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]]:
         """Return the maps on both inputs together as frozen weights use them.
 
-        Inputs run over degree, input and channel; see
-        :class:`adatom.nn.tiled_messages.FrozenConvolution` for the form.
+        Inputs run over input, degree and channel; see
+        :class:`adatom.nn.frozen_convolution.FrozenConvolution` for the form.
         """
 
         def make() -> list[torch.Tensor]:
-            first, *others = self.merged(coefficients)
-            halves = [merged.chunk(2, dim=1) for merged in others]
+            maps = self.merged(coefficients)
+            first, *others = [torch.cat(self._halves(matrix), dim=2) for matrix in maps]
+            halves = [matrix.chunk(2, dim=1) for matrix in others]
             return [first, *(x for a, b in halves for x in (a.contiguous(), a + b, b - a))]
 
         first, *rest = self._prepared.get(self.mapped_weights(), coefficients, make)
         triples = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
         return first, list(triples)
 
-    def _by_input(self, merged: torch.Tensor, m: int) -> list[torch.Tensor]:
-        """Return the real matrix of an order for each of the two inputs."""
+    def weight_order(self) -> torch.Tensor:
+        """Return which radial weight multiplies each input of :meth:`three_products`."""
+        stored = torch.arange(2 * sum(self.weight_sizes), device=self.by_input.device)
+        return torch.cat(
+            [
+                part.view(-1, 2, self.in_channels).transpose(0, 1).flatten()
+                for part in torch.split(stored, [2 * size for size in self.weight_sizes])
+            ]
+        )
+
+    def _halves(self, merged: torch.Tensor) -> list[torch.Tensor]:
+        """Return the columns of each of the two inputs."""
         groups, out, _ = merged.shape
         halves = merged.view(groups, out, -1, 2, self.in_channels).unbind(3)
-        matrices = [half.flatten(2) for half in halves]
+        return [half.flatten(2) for half in halves]
+
+    def _by_input(self, merged: torch.Tensor, m: int) -> list[torch.Tensor]:
+        """Return the real matrix of an order for each of the two inputs."""
+        matrices = self._halves(merged)
         return matrices if m == 0 else [_real_matrix(matrix) for matrix in matrices]
 
 
@@ -253,7 +268,7 @@ class SummedSO2Convolution(_SO2Maps):
             ``[N, S, out_channels]``.
         """
         wide = [sums[0], *(torch.cat(total.chunk(2, dim=1), dim=2) for total in sums[1:])]
-        matrices = self._degree_matrices(mixture.coefficients)
+        matrices = self.degree_matrices(mixture.coefficients)
         bias = self.fc_m0.bias
         degrees = []
         for degree, matrix in enumerate(matrices):
@@ -267,8 +282,8 @@ class SummedSO2Convolution(_SO2Maps):
             degrees.append(out)
         return torch.cat(degrees, dim=1)
 
-    def _degree_matrices(self, coefficients: torch.Tensor | None) -> list[torch.Tensor]:
-        """Return the matrix of each degree on all its orders, ``[G, out, in]``."""
+    def degree_matrices(self, coefficients: torch.Tensor | None) -> list[torch.Tensor]:
+        """Return :meth:`degree_matrices_of` the merged weights, remembered while frozen."""
 
         def make() -> list[torch.Tensor]:
             return self.degree_matrices_of(self.merged(coefficients))

@@ -1,361 +1,352 @@
 """Summed messages of frozen weights, tile by tile, with a hand-written adjoint.
 
-One Function takes node features to the sums over edges of rotated, weighted, mapped and gated
-features. Only the outputs of the maps are kept for the backward pass; everything else exists for
-one tile of edges at a time, in buffers that stay in the cache.
+Everything that belongs to edges exists for one tile of them at a time, in buffers that stay in the
+cache; what belongs to the sums before the second convolution exists for one block of atoms. The
+adjoint computes it again, except for what the budget allowed to keep.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import torch
 
 from adatom.nn.buffer_pool import Loan
-from adatom.nn.edge_tiles import EdgeTile
-from adatom.nn.layout import CoefficientLayout
+from adatom.nn.edge_tiles import AtomBlock, EdgeTile
+from adatom.nn.frozen_convolution import FrozenConvolution
+from adatom.nn.tile_geometry import TileGeometry
+from adatom.nn.tiled_edges import TiledEdges
 
-Tensors = tuple[torch.Tensor, ...]
-
-#: Up to this many radial weights per layer are kept for the backward pass (64 MB in float32);
-#: more are computed again.
-_KEPT_WEIGHTS = 2**24
+_aten = torch.ops.aten
 
 
-@dataclass(frozen=True)
-class FrozenConvolution:
-    """A convolution with gates whose weights need no gradient.
+class KeptMessages(NamedTuple):
+    """What the forward pass leaves to the adjoint, for the first edges.
 
     Attributes:
-        layout: Degrees and orders.
-        channels: C, channels of node features.
-        hidden_channels: H, channels after the maps.
-        first: ``[G, out, in]`` map of order 0, from (degree, source or target, channel) to the
-            gates and then (degree, channel).
-        others: For each order m >= 1 the complex map A + iB as ``(A, A + B, B - A)``, each
-            ``[G, out, in]``: complex products take three real ones (Gauss).
-        bias: ``[out]`` of order 0.
-        radial_weight: ``[weights, Ce]`` last layer of the radial network.
-        radial_bias: ``[weights]``.
+        loan: Holds the memory of the others.
+        mapped: ``[edges, outputs]`` outputs of the first maps.
+        weights: ``[edges, weights]`` radial weights.
     """
 
-    layout: CoefficientLayout
-    channels: int
-    hidden_channels: int
-    first: torch.Tensor
-    others: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
-    bias: torch.Tensor
-    radial_weight: torch.Tensor
-    radial_bias: torch.Tensor
-
-    @property
-    def num_gates(self) -> int:
-        """Gate scalars per edge."""
-        return self.layout.lmax * self.hidden_channels
-
-    @property
-    def num_outputs(self) -> int:
-        """Outputs of all maps per edge."""
-        return self.num_gates + self.layout.edge_size * self.hidden_channels
-
-    def inputs(self, features: torch.Tensor) -> list[torch.Tensor]:
-        """Split ``[n, R, 2 C]`` into orders, each ``[n, 1 or 2, degrees * 2 C]``."""
-        pieces = torch.split(features, list(self.layout.order_sizes), dim=1)
-        return [
-            piece.view(piece.shape[0], 1 + min(m, 1), piece.shape[1] * piece.shape[2] >> min(m, 1))
-            for m, piece in enumerate(pieces)
-        ]
-
-    def weights(self, weights: torch.Tensor) -> list[torch.Tensor]:
-        """Split radial weights into orders, each ``[n, 1, degrees * 2 C]``."""
-        sizes = [
-            self.layout.degrees_of_order(m) * 2 * self.channels for m in range(self.layout.mmax + 1)
-        ]
-        return [piece.unsqueeze(1) for piece in torch.split(weights, sizes, dim=1)]
-
-    def outputs(self, mapped: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Split ``[n, outputs]`` into the gates and the orders."""
-        sizes = [size * self.hidden_channels for size in self.layout.order_sizes]
-        gates, *orders = torch.split(mapped, [self.num_gates, *sizes], dim=1)
-        return gates, list(orders)
-
-    def signed(self, order: torch.Tensor, m: int) -> torch.Tensor:
-        """View ``[n, outputs of m >= 1]`` as ``[n, 2, degrees * H]``."""
-        width = self.layout.degrees_of_order(m) * self.hidden_channels
-        return order.view(order.shape[0], 2, width)
+    loan: Loan
+    mapped: torch.Tensor
+    weights: torch.Tensor
 
 
 class _Workspace:
     """Buffers for the largest tile."""
 
-    def __init__(
-        self, spec: FrozenConvolution, tiles: Sequence[EdgeTile], like: torch.Tensor
-    ) -> None:
-        layout, wide = spec.layout, 2 * spec.channels
-        edges = max((len(t.slot_of_edge) for t in tiles), default=0)
-        slots = max((len(t.edge_of_slot) for t in tiles), default=0)
-        widths = [size * spec.hidden_channels for size in layout.order_sizes]
+    def __init__(self, spec: FrozenConvolution, tiles: list[EdgeTile], like: torch.Tensor) -> None:
+        layout = spec.layout
+        edges = max(tile.num_edges for tile in tiles)
+        slots = max(tile.edge_of_slot.shape[0] for tile in tiles)
+        node = (edges, layout.node_size, spec.channels)
+        edge = (edges, layout.edge_size, spec.channels)
+        inputs = list(zip(spec.input_widths, range(layout.mmax + 1), strict=True))
         shapes = [
-            (edges, layout.node_size, wide),
-            (edges, layout.edge_size, wide),
-            (edges, layout.edge_size, wide),
-            (edges, len(spec.radial_bias)),
-            (edges, spec.num_gates),
-            (edges, spec.num_outputs),
-            *((edges, width) for width in widths),
-            *((slots, width) for width in widths),
+            *(node, edge, edge),
+            *((edges, spec.num_weights), (edges, spec.num_weights)),
+            *((edges, spec.num_gates), (edges, spec.num_outputs), (edges, spec.num_outputs)),
+            *((edges, 1 + min(m, 1), width) for width, m in inputs),
+            *((edges, width) for width in spec.output_widths),
+            *((slots, width) for width in spec.output_widths),
         ]
         self.loan = Loan(shapes, like)
-        self.source_target, self.rotated, self.to_rotated, *others = self.loan.tensors
-        self.weights, self.gates, self.mapped, *orders = others
-        self.activated, self.slots = orders[: len(widths)], orders[len(widths) :]
+        self.gathered, self.source, self.target, *others = self.loan.tensors
+        self.weights, self.to_weights, self.gates, *others = others
+        self.mapped, self.to_mapped, *others = others
+        orders = layout.mmax + 1
+        self.inputs, self.activated = others[:orders], others[orders : 2 * orders]
+        self.slots = others[2 * orders :]
 
 
-class _Tile:
-    """The steps of one tile that both passes take."""
+class TiledMessages:
+    """The messages of one layer.
+
+    Args:
+        spec: The convolutions.
+        edges: All edges.
+
+    Attributes:
+        kept_mapped: Of how many edges the outputs of the first maps are kept for the adjoint.
+        kept_weights: Of how many the radial weights.
+    """
+
+    def __init__(self, spec: FrozenConvolution, edges: TiledEdges) -> None:
+        self.spec = spec
+        self.edges = edges
+        self.kept_mapped = 0
+        self.kept_weights = 0
+
+    def add(self, features: torch.Tensor, out: torch.Tensor, *, keep: bool) -> KeptMessages | None:
+        """Add the summed messages of ``features [N, S, C]`` to ``out [N, S, C]``, in place.
+
+        Returns:
+            What :meth:`adjoint` can use, if ``keep``.
+        """
+        spec = self.spec
+        if not self.edges.blocks:
+            return None
+        kept = None
+        if keep:
+            shapes = [(self.kept_mapped, spec.num_outputs), (self.kept_weights, spec.num_weights)]
+            loan = Loan(shapes, features)
+            kept = KeptMessages(loan, *loan.tensors)
+        space = _Workspace(spec, self.edges.tiles, features)
+        for block in self.edges.blocks:
+            sums = [features.new_zeros(block.num_atoms, *shape) for shape in spec.sum_shapes]
+            return_sums = features.new_zeros(block.num_atoms, spec.layout.node_size)
+            for tile in block.tiles:
+                step = _Step(self, block, tile, space, kept)
+                step.convolve(features)
+                step.activate()
+                returns = step.geometry.returns
+                for m, total in enumerate(sums):
+                    entries = returns[m].transpose(1, 2).contiguous()
+                    total.index_add_(0, tile.chunk_atoms, torch.bmm(entries, step.slots(m)))
+                return_sums.index_add_(0, tile.chunk_atoms, returns[0].sum(1))
+            messages = spec.map_sums(sums, block.group)
+            own = out[block.atoms]
+            for degree, message in enumerate(messages):
+                rows = slice(degree**2, (degree + 1) ** 2)
+                own[:, rows] += message
+                own[:, rows].addcmul_(return_sums[:, rows, None], spec.degree_bias[degree])
+        return kept
+
+    def adjoint(
+        self, features: torch.Tensor, gradient: torch.Tensor, kept: KeptMessages | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the gradients of the features and vectors from that of the messages.
+
+        Args:
+            features: ``[N, S, C]``.
+            gradient: ``[N, S, C]``.
+            kept: What :meth:`add` returned.
+        """
+        spec = self.spec
+        to_features = torch.zeros_like(features)
+        to_vectors = torch.zeros_like(self.edges.vectors)
+        if not self.edges.blocks:
+            return to_features, to_vectors
+        space = _Workspace(spec, self.edges.tiles, features)
+        bias = spec.degree_bias.index_select(0, spec.layout.node_degrees.to(features.device))
+        for block in self.edges.blocks:
+            own = gradient[block.atoms]
+            to_sums = spec.map_sums_adjoint(own, block.group)
+            to_return_sums = (own * bias).sum(2)
+            for tile in block.tiles:
+                step = _Step(self, block, tile, space, kept)
+                step.recall(features)
+                step.activate()
+                to_returns = step.sums_adjoint(to_sums)
+                to_returns[0] += to_return_sums.index_select(0, tile.chunk_atoms).unsqueeze(1)
+                step.activate_adjoint()
+                to_rotations, to_basis = step.convolve_adjoint(features, to_features)
+                to_vectors[tile.edges] = self.edges.functions.adjoint(
+                    step.geometry, tile, to_rotations, to_returns, to_basis
+                )
+        return to_features, to_vectors
+
+
+class _Step:
+    """The work on one tile."""
 
     def __init__(
         self,
-        spec: FrozenConvolution,
+        messages: TiledMessages,
+        block: AtomBlock,
         tile: EdgeTile,
         space: _Workspace,
-        saved: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+        kept: KeptMessages | None,
     ) -> None:
-        self.spec = spec
+        self.spec = messages.spec
+        self.group = block.group
         self.tile = tile
         self.space = space
-        features, rotations, hidden = saved
-        self.count = tile.edges.stop - tile.edges.start
-        self.rows = features.view(-1, spec.channels)
-        self.rotations = rotations[tile.edges]
-        self.hidden = hidden[tile.edges]
+        self.count = tile.num_edges
+        self.geometry: TileGeometry = messages.edges.geometry(tile)
+        stop = tile.edges.stop
+        self.kept_mapped = kept.mapped[tile.edges] if kept and stop <= len(kept.mapped) else None
+        self.kept_weights = kept.weights[tile.edges] if kept and stop <= len(kept.weights) else None
+        own = space.mapped[: self.count]
+        self.mapped = own if self.kept_mapped is None else self.kept_mapped
+        own = space.weights[: self.count]
+        self.weights = own if self.kept_weights is None else self.kept_weights
 
-    def rotate(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gather source and target, and rotate them; ``[n, S, 2 C]`` and ``[n, R, 2 C]``."""
-        gathered = self.space.source_target[: self.count]
-        out = gathered.view(-1, self.spec.channels)
-        torch.index_select(self.rows, 0, self.tile.rows, out=out)
-        rotated = torch.bmm(self.rotations, gathered, out=self.space.rotated[: self.count])
-        return gathered, rotated
+    def rotate(self, features: torch.Tensor) -> None:
+        """Fill ``source`` and ``target`` of the workspace, ``[n, R, C]``."""
+        space, rotations = self.space, self.geometry.rotations
+        gathered = space.gathered[: self.count]
+        for atoms, out in ((self.tile.source, space.source), (self.tile.target, space.target)):
+            torch.index_select(features, 0, atoms, out=gathered)
+            torch.bmm(rotations, gathered, out=out[: self.count])
 
-    def radial(self, kept: torch.Tensor | None = None) -> torch.Tensor:
-        """Return the radial weights ``[n, weights]``, in ``kept [E, weights]`` if it is given."""
+    def radial(self) -> None:
+        """Fill the radial weights ``[n, weights]``."""
+        radial = self.spec.radial
+        hidden, self.states = radial.hidden(self.geometry.basis, self.tile.pairs)
+        if not self.ready:
+            torch.addmm(radial.bias, hidden, radial.weight.T, out=self.weights)
+
+    ready = False
+
+    def weigh(self) -> list[torch.Tensor]:
+        """Multiply the rotated features by the weights; ``[n, 1 or 2, width]`` per order."""
+        results = [inputs[: self.count] for inputs in self.space.inputs]
+        for rotated, weights, out in self.parts(self.weights, results):
+            torch.mul(rotated, weights, out=out)
+        return results
+
+    def parts(
+        self, weights: torch.Tensor, inputs: list[torch.Tensor]
+    ) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Return for each order, source and target: features, weights, and inputs of the maps.
+
+        Their shapes are ``[n, 1 or 2, w]``, ``[n, 1, w]`` and ``[n, 1 or 2, w]``.
+        """
+        spec, parts = self.spec, []
+        own = torch.split(weights, spec.input_widths, dim=1)
+        both = [x[: self.count].flatten(1) for x in (self.space.source, self.space.target)]
+        start = 0
+        for weight, x in zip(own, inputs, strict=True):
+            signs, width = x.shape[1], x.shape[2] >> 1
+            for i, features in enumerate(both):
+                columns = slice(i * width, (i + 1) * width)
+                piece = features[:, start : start + signs * width]
+                parts.append(
+                    (
+                        piece.view(self.count, signs, width),
+                        weight[:, columns].unsqueeze(1),
+                        x[:, :, columns],
+                    )
+                )
+            start += signs * width
+        return parts
+
+    def convolve(self, features: torch.Tensor) -> None:
+        """Fill ``mapped [n, outputs]``."""
         spec = self.spec
-        out = self.space.weights[: self.count] if kept is None else kept[self.tile.edges]
-        return torch.addmm(spec.radial_bias, self.hidden, spec.radial_weight.T, out=out)
-
-    def convolve(self, mapped: torch.Tensor, radial: torch.Tensor | None) -> None:
-        """Fill ``mapped [n, outputs]``, and the radial weights of all edges if they are kept."""
-        spec = self.spec
-        _, rotated = self.rotate()
-        weights = spec.weights(self.radial(radial))
-        first, *others = spec.inputs(rotated)
-        first.mul_(weights[0])
-        out, *parts = self.mapped_parts(mapped)
-        torch.addmm(spec.bias, first.flatten(1), spec.first[self.tile.group].T, out=out)
-        for m, (x, y) in enumerate(zip(others, parts, strict=True), start=1):
-            x.mul_(weights[m])
-            a, s, d = (matrix[self.tile.group].T for matrix in spec.others[m - 1])
+        self.rotate(features)
+        self.radial()
+        first, *others = self.weigh()
+        gates, orders = spec.outputs(self.mapped)
+        width = gates.shape[1] + orders[0].shape[1]
+        torch.addmm(
+            spec.bias, first.flatten(1), spec.first[self.group].T, out=self.mapped[:, :width]
+        )
+        for matrices, x, y in zip(spec.others, others, orders[1:], strict=True):
+            a, s, d = (matrix[self.group].T for matrix in matrices)
             common = (x[:, 0] + x[:, 1]) @ a
             torch.addmm(common, x[:, 1], s, alpha=-1, out=y[:, 0])
             torch.addmm(common, x[:, 0], d, out=y[:, 1])
 
-    def mapped_parts(self, mapped: torch.Tensor) -> list[torch.Tensor]:
-        """Split outputs into order 0 with the gates ``[n, out]`` and ``[n, 2, out]`` for m >= 1."""
-        spec = self.spec
-        gates, orders = spec.outputs(mapped)
-        first = mapped[:, : gates.shape[1] + orders[0].shape[1]]
-        return [first, *(spec.signed(order, m) for m, order in enumerate(orders[1:], start=1))]
+    def recall(self, features: torch.Tensor) -> None:
+        """Make what :meth:`convolve` leaves available again."""
+        if self.kept_mapped is None:
+            self.convolve(features)
+            return
+        self.rotate(features)
+        self.ready = self.kept_weights is not None
+        self.radial()
 
-    def convolve_backward(self, gradient: torch.Tensor, to_weighted: torch.Tensor) -> None:
-        """Fill ``to_weighted [n, R, 2 C]`` from the gradient of the maps' outputs."""
-        spec = self.spec
-        out, *parts = self.mapped_parts(gradient)
-        first, *others = spec.inputs(to_weighted)
-        torch.mm(out, spec.first[self.tile.group], out=first[:, 0])
-        for matrices, x, y in zip(spec.others, others, parts, strict=True):
-            a, s, d = (matrix[self.tile.group] for matrix in matrices)
-            common = (y[:, 0] + y[:, 1]) @ a
-            torch.addmm(common, y[:, 1], d, out=x[:, 0])
-            torch.addmm(common, y[:, 0], s, alpha=-1, out=x[:, 1])
-
-    def activate(self, mapped: torch.Tensor) -> list[torch.Tensor]:
-        """Apply the gates, and put each order into its slots."""
-        spec, hidden = self.spec, self.spec.hidden_channels
-        gates, orders = spec.outputs(mapped)
-        factors = torch.sigmoid(gates, out=self.space.gates[: self.count])
-        slots = []
+    def activate(self) -> None:
+        """Fill the gates, and the slots with the activated orders."""
+        hidden, space = self.spec.hidden_channels, self.space
+        gates, orders = self.spec.outputs(self.mapped)
+        factors = torch.sigmoid(gates, out=space.gates[: self.count])
         for m, order in enumerate(orders):
-            out = self.space.activated[m][: self.count]
+            out = space.activated[m][: self.count]
             if m == 0:
-                torch.ops.aten.silu.out(order[:, :hidden], out=out[:, :hidden])
+                _aten.silu.out(order[:, :hidden], out=out[:, :hidden])
                 torch.mul(order[:, hidden:], factors, out=out[:, hidden:])
             else:
                 own = factors[:, (m - 1) * hidden :].unsqueeze(1)
-                torch.mul(spec.signed(order, m), own, out=spec.signed(out, m))
-            slot = self.space.slots[m][: len(self.tile.edge_of_slot)]
-            torch.index_select(out, 0, self.tile.edge_of_slot, out=slot)
-            slots.append(slot.view(len(self.tile.atoms), -1, slot.shape[1] >> min(m, 1)))
-        return slots
+                torch.mul(order, own, out=out.view_as(order))
+            slots = space.slots[m][: self.tile.edge_of_slot.shape[0]]
+            torch.index_select(out, 0, self.tile.edge_of_slot, out=slots)
 
-    def activate_backward(
-        self, gradients: list[torch.Tensor], mapped: torch.Tensor, result: torch.Tensor
-    ) -> None:
-        """Fill ``result`` with the gradient of ``mapped``, after :meth:`activate` of the same."""
-        spec, hidden = self.spec, self.spec.hidden_channels
-        _, orders = spec.outputs(mapped)
-        slopes, results = spec.outputs(result)
-        factors = self.space.gates[: self.count]
-        for m, (order, gradient) in enumerate(zip(orders, gradients, strict=True)):
+    def slots(self, m: int) -> torch.Tensor:
+        """View the activated features of an order as ``[chunks, slots and signs, width]``."""
+        slots = self.space.slots[m][: self.tile.edge_of_slot.shape[0]]
+        return slots.view(self.tile.num_chunks, -1, self.spec.sum_shapes[m][1])
+
+    def sums_adjoint(self, to_sums: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Return the gradients of the returns; fill ``activated`` with those of itself."""
+        to_returns = []
+        for m, to_sum in enumerate(to_sums):
+            slots, entries = self.slots(m), self.geometry.returns[m]
+            gradient = to_sum.index_select(0, self.tile.chunk_atoms)
+            to_returns.append(torch.bmm(slots, gradient.transpose(1, 2)))
+            back = torch.bmm(entries, gradient, out=slots)
+            rows = back.view(self.tile.edge_of_slot.shape[0], -1)
+            out = self.space.activated[m][: self.count]
+            torch.index_select(rows, 0, self.tile.slot_of_edge, out=out)
+        return to_returns
+
+    def activate_adjoint(self) -> None:
+        """Fill ``to_mapped`` from the gradients in ``activated``."""
+        spec, hidden, space = self.spec, self.spec.hidden_channels, self.space
+        _, orders = spec.outputs(self.mapped)
+        slopes, results = spec.outputs(space.to_mapped[: self.count])
+        factors = space.gates[: self.count]
+        for m, order in enumerate(orders):
+            gradient = space.activated[m][: self.count]
             if m == 0:
-                torch.ops.aten.silu_backward.grad_input(
+                _aten.silu_backward.grad_input(
                     gradient[:, :hidden], order[:, :hidden], grad_input=results[0][:, :hidden]
                 )
                 torch.mul(gradient[:, hidden:], order[:, hidden:], out=slopes)
                 torch.mul(gradient[:, hidden:], factors, out=results[0][:, hidden:])
                 continue
-            own = factors[:, (m - 1) * hidden :].unsqueeze(1)
-            arriving = spec.signed(gradient, m)
-            torch.mul(arriving, own, out=spec.signed(results[m], m))
-            arriving.mul_(spec.signed(order, m))
-            slopes[:, (m - 1) * hidden :].add_(arriving[:, 0]).add_(arriving[:, 1])
-        slopes.mul_(factors).mul_(1 - factors)
+            own = slice((m - 1) * hidden, None)
+            arriving = gradient.view_as(order)
+            torch.mul(arriving, factors[:, own].unsqueeze(1), out=results[m])
+            slopes[:, own].addcmul_(arriving[:, 0], order[:, 0])
+            slopes[:, own].addcmul_(arriving[:, 1], order[:, 1])
+        _aten.sigmoid_backward.grad_input(slopes, factors, grad_input=slopes)
 
+    def convolve_adjoint(
+        self, features: torch.Tensor, to_features: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the gradients of rotations and basis; add that of the features."""
+        spec, space = self.spec, self.space
+        slopes, orders = spec.outputs(space.to_mapped[: self.count])
+        first, *others = results = [inputs[: self.count] for inputs in space.inputs]
+        width = slopes.shape[1] + orders[0].shape[1]
+        torch.mm(space.to_mapped[: self.count, :width], spec.first[self.group], out=first[:, 0])
+        for matrices, x, y in zip(spec.others, others, orders[1:], strict=True):
+            a, s, d = (matrix[self.group] for matrix in matrices)
+            common = (y[:, 0] + y[:, 1]) @ a
+            torch.addmm(common, y[:, 1], d, out=x[:, 0])
+            torch.addmm(common, y[:, 0], s, alpha=-1, out=x[:, 1])
+        to_weights = space.to_weights[: self.count]
+        own = self.parts(to_weights, results)
+        for (rotated, weights, gradient), (_, result, _) in zip(
+            self.parts(self.weights, results), own, strict=True
+        ):
+            if rotated.shape[1] == 1:
+                torch.mul(rotated, gradient, out=result)
+                torch.mul(gradient, weights, out=rotated)
+            else:
+                torch.mul(rotated[:, :1], gradient[:, :1], out=result)
+                result.addcmul_(rotated[:, 1:], gradient[:, 1:])
+                torch.mul(gradient, weights, out=rotated)
+        to_basis = spec.radial.hidden_adjoint(to_weights @ spec.radial.weight, self.states)
+        return self.rotate_adjoint(features, to_features), to_basis
 
-def tiled_messages(
-    spec: FrozenConvolution,
-    tiles: list[EdgeTile],
-    inputs: Tensors,
-    reference: Callable[..., Tensors],
-) -> Tensors:
-    """Return the summed messages of each order; see :meth:`SummedSO2Convolution.sums`.
+    def rotate_adjoint(self, features: torch.Tensor, to_features: torch.Tensor) -> torch.Tensor:
+        """Return the gradient of the rotations ``[n, R, S]``; add that of the features.
 
-    Args:
-        spec: The convolution.
-        tiles: All edges.
-        inputs: Node features ``[N, S, C]``, rotations ``[E, R, S]``, last hidden layer of the
-            radial network ``[E, Ce]``, and the entries of the way back per order.
-        reference: Computes the same from ``inputs``, for derivatives of derivatives.
-    """
-    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-    context = (spec, tiles, reference, keep)
-    result: Tensors = _TiledMessages.apply(context, *inputs)  # type: ignore[no-untyped-call]
-    return result
-
-
-class _TiledMessages(torch.autograd.Function):
-    """See :func:`tiled_messages`."""
-
-    @staticmethod
-    def forward(ctx: Any, context: Any, *inputs: torch.Tensor) -> Tensors:
-        spec, tiles, _, keep = context
-        features, rotations, hidden, *returns = (tensor.contiguous() for tensor in inputs)
-        edges = rotations.shape[0]
-        space = _Workspace(spec, tiles, features)
-        few = keep and edges * len(spec.radial_bias) <= _KEPT_WEIGHTS
-        shapes = [
-            (edges if keep else 0, spec.num_outputs),
-            (edges if few else 0, len(spec.radial_bias)),
-        ]
-        ctx.loan = Loan(shapes, features)
-        mapped, radial = ctx.loan.tensors
-        widths = [size * spec.hidden_channels for size in spec.layout.order_sizes]
-        sums = [
-            features.new_zeros(features.shape[0], returned.shape[1], width >> min(m, 1))
-            for m, (returned, width) in enumerate(zip(returns, widths, strict=True))
-        ]
-        for tile in tiles:
-            step = _Tile(spec, tile, space, (features, rotations, hidden))
-            own = mapped[tile.edges] if keep else space.mapped[: step.count]
-            step.convolve(own, radial if len(radial) else None)
-            for m, slots in enumerate(step.activate(own)):
-                sums[m].index_add_(0, tile.atoms, torch.bmm(returns[m][tile.chunks], slots))
-        ctx.context = context
-        ctx.save_for_backward(*inputs)
-        return tuple(sums)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        spec, tiles, reference, _ = ctx.context
-        inputs = ctx.saved_tensors
-        mapped, radial = ctx.loan.tensors
-        if torch.is_grad_enabled():
-            return (None, *_differentiable(reference, inputs, gradients))
-        features, rotations, hidden, *returns = (tensor.contiguous() for tensor in inputs)
-        space = _Workspace(spec, tiles, features)
-        to_features = torch.zeros_like(features)
-        to_rotations, to_hidden = torch.empty_like(rotations), torch.empty_like(hidden)
-        to_returns = [torch.empty_like(returned) for returned in returns]
-        for tile in tiles:
-            step = _Tile(spec, tile, space, (features, rotations, hidden))
-            own = mapped[tile.edges]
-            arriving = []
-            for m, slots in enumerate(step.activate(own)):
-                gradient = gradients[m].index_select(0, tile.atoms)
-                out = to_returns[m][tile.chunks]
-                torch.bmm(gradient, slots.transpose(1, 2), out=out)
-                back = torch.bmm(returns[m][tile.chunks].transpose(1, 2), gradient, out=slots)
-                rows = back.view(len(tile.edge_of_slot), -1)
-                to_activated = space.activated[m][: step.count]
-                torch.index_select(rows, 0, tile.slot_of_edge, out=to_activated)
-                arriving.append(to_activated)
-            to_mapped = space.mapped[: step.count]
-            step.activate_backward(arriving, own, to_mapped)
-            gathered, rotated = step.rotate()
-            weights = radial[tile.edges] if len(radial) else step.radial()
-            to_own = space.to_rotated[: step.count]
-            step.convolve_backward(to_mapped, to_own)
-            to_weights = space.weights[: step.count]
-            _weights_backward(spec, (to_own, rotated, weights), to_weights)
-            torch.mm(to_weights, spec.radial_weight, out=to_hidden[tile.edges])
-            torch.bmm(to_own, gathered.transpose(1, 2), out=to_rotations[tile.edges])
-            back = torch.bmm(step.rotations.transpose(1, 2), to_own, out=gathered)
-            rows = back.view(-1, spec.channels)
-            to_features.view(-1, spec.channels).index_add_(0, tile.rows, rows)
-        return (None, to_features, to_rotations, to_hidden, *to_returns)
-
-
-def _weights_backward(
-    spec: FrozenConvolution,
-    values: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    to_weights: torch.Tensor,
-) -> None:
-    """Pass a gradient through the radial weights in place, and fill that of the weights.
-
-    Args:
-        spec: The convolution.
-        values: The gradient, the rotated features (overwritten) and the weights.
-        to_weights: May be the memory of the weights.
-    """
-    gradient, rotated, weights = values
-    parts = zip(
-        spec.inputs(gradient),
-        spec.inputs(rotated),
-        spec.weights(weights),
-        spec.weights(to_weights),
-        strict=True,
-    )
-    for m, (arriving, feature, weight, result) in enumerate(parts):
-        feature.mul_(arriving)
-        arriving.mul_(weight)
-        if m == 0:
-            result.copy_(feature)
-        else:
-            torch.add(feature[:, 0], feature[:, 1], out=result[:, 0])
-
-
-def _differentiable(
-    reference: Callable[..., Tensors], inputs: Sequence[torch.Tensor], gradients: Tensors
-) -> list[torch.Tensor | None]:
-    """Return the gradients of the inputs with their own graph."""
-    # Aliases, because one input may be computed from another: only the paths from here count.
-    aliases = [tensor.view_as(tensor) for tensor in inputs]
-    needed = [alias for alias in aliases if alias.requires_grad]
-    found = iter(
-        torch.autograd.grad(
-            reference(*aliases), needed, gradients, create_graph=True, allow_unused=True
-        )
-    )
-    return [next(found) if alias.requires_grad else None for alias in aliases]
+        The gradients of the rotated features are where these were.
+        """
+        space, rotations = self.space, self.geometry.rotations
+        gathered = space.gathered[: self.count]
+        to_rotations = torch.zeros_like(rotations)
+        for atoms, gradient in ((self.tile.source, space.source), (self.tile.target, space.target)):
+            own = gradient[: self.count]
+            torch.index_select(features, 0, atoms, out=gathered)
+            to_rotations.baddbmm_(own, gathered.transpose(1, 2))
+            torch.bmm(rotations.transpose(1, 2), own, out=gathered)
+            to_features.index_add_(0, atoms, gathered)
+        return to_rotations

@@ -66,12 +66,27 @@ class _EdgeRotation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         directions, rotations = ctx.saved_tensors
-        generators = _generators(ctx.lmax, rotations.dtype, rotations.device)
-        # <G, D K_a> = sum_kk' (D^T G)_kk' (K_a)_kk'
-        inner = torch.bmm(rotations.transpose(1, 2), gradients[0]).flatten(1)
-        torque = -(inner @ generators)
-        along = (torque * directions).sum(1, keepdim=True)
-        return torch.linalg.cross(torque, directions) + along * _connection(directions), None
+        return direction_gradient(directions, rotations, gradients[0], ctx.lmax), None
+
+
+def direction_gradient(
+    directions: torch.Tensor, rotations: torch.Tensor, gradient: torch.Tensor, lmax: int
+) -> torch.Tensor:
+    """Return the gradient ``[E, 3]`` of the directions from that of :func:`edge_rotations`.
+
+    Args:
+        directions: ``[E, 3]`` unit vectors.
+        rotations: ``[E, R, S]``.
+        gradient: ``[E, R, S]``.
+        lmax: Highest degree.
+    """
+    generators = _generators(lmax, rotations.dtype, rotations.device)
+    # <G, D K_a> = sum_kk' (D^T G)_kk' (K_a)_kk'
+    inner = torch.bmm(rotations.transpose(1, 2), gradient).flatten(1)
+    torque = -(inner @ generators)
+    along = (torque * directions).sum(1, keepdim=True)
+    across: torch.Tensor = torch.linalg.cross(torque, directions)
+    return across + along * _connection(directions)
 
 
 def _connection(directions: torch.Tensor) -> torch.Tensor:
