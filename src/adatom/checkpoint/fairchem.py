@@ -16,7 +16,8 @@ import torch
 
 from adatom import __version__
 from adatom.checkpoint.description import FORMAT_NAME, UNITS
-from adatom.checkpoint.fairchem_model import model_id, translate_backbone, translate_head
+from adatom.checkpoint.fairchem_heads import TranslatedHeads, translate_heads
+from adatom.checkpoint.fairchem_model import model_id, refused, translate_backbone
 from adatom.checkpoint.fairchem_tasks import translate_domains, translate_tasks
 from adatom.checkpoint.omegaconf_records import plain
 from adatom.checkpoint.restricted_unpickler import CheckpointRecord, TensorRecord
@@ -59,9 +60,10 @@ def read_fairchem(
         if not isinstance(config, dict) or not isinstance(tasks, list):
             raise _foreign(source, "a checkpoint with settings of another form")
         backbone = translate_backbone(config, source)
-        head = translate_head(config, source)
-        tensors = _weights(archive, contents.state["ema_state_dict"], head["prefix"], source)
-    description = _describe(config, tasks, backbone, head["init_args"], source)
+        heads = translate_heads(config, source)
+        state = contents.state["ema_state_dict"]
+        tensors = _weights(archive, state, heads, _unused_embeddings(backbone), source)
+    description = _describe(config, tasks, backbone, heads, source)
     description["num_parameters"] = sum(tensor.numel() for tensor in tensors.values())
     return description, tensors
 
@@ -70,11 +72,18 @@ def _describe(
     config: Mapping[str, Any],
     tasks: list[Any],
     backbone: dict[str, Any],
-    head: dict[str, Any],
+    heads: TranslatedHeads,
     source: str,
 ) -> dict[str, Any]:
-    automatic = config["backbone"].get("auto_add_default_untrained_tasks", True)
+    direct = config["backbone"].get("direct_forces", True)
+    automatic = config["backbone"].get("auto_add_default_untrained_tasks", True) and not direct
     translated = translate_tasks(tasks, source, add_stress=bool(automatic))
+    for task in translated:
+        prop = task["property"]
+        if direct and prop != "energy" and prop not in heads.direct:
+            raise refused(
+                source, f"its task {task['name']!r} needs {prop}, but no head gives these directly"
+            )
     domains = translate_domains(translated, backbone["max_num_elements"])
     name = model_id(config, source)
     return {
@@ -90,19 +99,24 @@ def _describe(
             "class_path": "adatom.models.escn_md.eSCNMDBackbone",
             "init_args": backbone,
         },
-        "head": {"class_path": "adatom.models.energy_head.EnergyHead", "init_args": head},
+        "head": heads.description,
         "tasks": translated,
         "domains": domains,
         "metadata": {
             "name": name or Path(source).stem,
             "origin": "fairchem inference checkpoint",
             "license": "see the terms under which the checkpoint was released",
+            "supports_single_atoms": bool(config.get("supports_single_atoms", False)),
         },
     }
 
 
 def _weights(
-    archive: TorchArchive, state: Any, head_prefix: str, source: str
+    archive: TorchArchive,
+    state: Any,
+    heads: TranslatedHeads,
+    unused: set[str],
+    source: str,
 ) -> dict[str, torch.Tensor]:
     if not isinstance(state, dict):
         raise _foreign(source, "a checkpoint without averaged weights")
@@ -111,14 +125,20 @@ def _weights(
         name = str(key)
         while name.startswith("module."):
             name = name.removeprefix("module.")
-        if _DEAD.search(name):
+        if _DEAD.search(name) or name in unused:
             continue
         if not isinstance(record, TensorRecord):
             raise CheckpointError(f"The weight {name!r} in {source!r} is not a tensor")
-        if name.startswith(head_prefix):
-            name = f"head.{name.removeprefix(head_prefix)}"
-        tensors[name] = archive.tensor(record)
+        name, tensor = heads.rename(name, archive.tensor(record))
+        tensors[name] = tensor
     return tensors
+
+
+def _unused_embeddings(backbone: Mapping[str, Any]) -> set[str]:
+    """Return the weights of datasets that use the embedding of another one."""
+    mapping = backbone["dataset_mapping"] or {}
+    unused = set(mapping) - set(mapping.values())
+    return {f"backbone.dataset_embedding.dataset_emb_dict.{name}.weight" for name in unused}
 
 
 def _foreign(source: str, found: str) -> CheckpointError:

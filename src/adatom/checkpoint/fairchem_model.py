@@ -23,7 +23,7 @@ _BACKBONES = {
 _DIVIDES_BY_N_PLUS_1 = "UMA-S-1.2"
 
 #: Constructor arguments that both sides share, with the default that an absent one has there.
-_SHARED: dict[str, Any] = {
+SHARED: dict[str, Any] = {
     "max_num_elements": 100,
     "sphere_channels": 128,
     "lmax": 2,
@@ -49,7 +49,8 @@ _REQUIRED: dict[str, Any] = {
     "distance_function": "gaussian",
     "use_global_embedding": False,
     "moe_type": "so2",
-    "moe_expert_coefficient_norm": "softmax",
+    "moe_single": False,
+    "layers_moe": None,
 }
 
 #: Settings of training, speed or bookkeeping; energies and forces do not depend on them.
@@ -59,18 +60,22 @@ _NO_EFFECT = {
     "always_use_pbc",
     "composition_dropout",
     "cs_emb_grad",
+    "dataset_emb_grad",
     "edge_chunk_size",
     "execution_mode",
+    "hessian_vmap",
     "mole_dropout",
     "moe_dropout",
     "moe_layer_type",
     "model_version",
+    "num_sphere_samples",
     "otf_graph",
     "radius_pbc_version",
     "regress_config",
     "regress_forces",
     "regress_hessian",
     "regress_stress",
+    "use_cuda_graph_wigner",
     "use_pbc",
     "use_pbc_single",
     "use_quaternion_wigner",
@@ -80,7 +85,9 @@ _SPECIAL = {
     "model",
     "num_experts",
     "use_composition_embedding",
+    "moe_expert_coefficient_norm",
     "direct_forces",
+    "direct_stress",
     "dataset_list",
     "dataset_mapping",
     "model_id",
@@ -127,90 +134,50 @@ def translate_backbone(config: Mapping[str, Any], source: str) -> dict[str, Any]
     """
     backbone = config.get("backbone")
     if last_part(config.get("_target_")) != _MODEL or not isinstance(backbone, dict):
-        raise _refused(source, f"its model is {config.get('_target_')!r}", f"a {_MODEL}")
+        raise refused(source, f"its model is {config.get('_target_')!r}", f"a {_MODEL}")
     name = last_part(backbone.get("model"))
     if name not in _BACKBONES:
         known = ", ".join(sorted(_BACKBONES))
-        raise _refused(source, f"its backbone is {backbone.get('model')!r}", f"one of {known}")
-    if backbone.get("direct_forces", True):
-        raise _refused(
-            source,
-            "it predicts forces directly",
-            "an energy model, whose forces are derivatives of the energy",
-        )
+        raise refused(source, f"its backbone is {backbone.get('model')!r}", f"one of {known}")
     _check_settings(backbone, source)
-    arguments = {key: backbone.get(key, default) for key, default in _SHARED.items()}
+    arguments = {key: backbone.get(key, default) for key, default in SHARED.items()}
     arguments["dataset_mapping"] = dataset_mapping(backbone)
+    for kind in ("charge", "spin"):
+        channels = arguments[f"{kind}_balanced_channels"]
+        arguments[f"{kind}_balanced_channels"] = sorted(channels) if channels else None
     arguments["num_experts"] = 0
     if _BACKBONES[name]:
         arguments["num_experts"] = backbone.get("num_experts", 8)
         arguments["use_composition_embedding"] = backbone.get("use_composition_embedding", False)
+        norm = backbone.get("moe_expert_coefficient_norm", "softmax")
+        arguments["expert_coefficient_norm"] = norm
         # This one release divides the sum over n atoms by n + 1 in its router.
         arguments["composition_mean_counts_zero"] = model_id(config, source) == _DIVIDES_BY_N_PLUS_1
     return arguments
 
 
-def translate_head(config: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Return the arguments of :class:`adatom.models.energy_head.EnergyHead`, and the state prefix.
-
-    Returns:
-        ``{"init_args": ..., "prefix": ...}``; ``prefix`` is that of the head's weights.
-
-    Raises:
-        CheckpointError: If there is not exactly one energy head, or it has no counterpart.
-    """
-    heads = config.get("heads") or {}
-    if len(heads) != 1:
-        raise _refused(source, f"it has the heads {', '.join(heads) or '(none)'}", "one head")
-    ((name, head),) = heads.items()
-    module = last_part(head.get("module"))
-    prefix = f"output_heads.{name}."
-    experts = None
-    inner = module
-    if module in ("DatasetSpecificSingleHeadWrapper", "DatasetSpecificMoEWrapper"):
-        inner = last_part(head.get("head_cls"))
-        prefix += "head."
-        if module == "DatasetSpecificMoEWrapper":
-            experts = dataset_mapping(head)
-    if inner not in ("MLP_EFS_Head", "MLP_Energy_Head"):
-        raise _refused(
-            source, f"its head {name!r} is {module} of {inner}", "MLP_EFS_Head or MLP_Energy_Head"
-        )
-    settings = {**head, **(head.get("head_kwargs") or {})}
-    if settings.get("reduce", "sum") != "sum":
-        raise _refused(source, f"its head reduces by {settings['reduce']!r}", "'sum'")
-    backbone = config["backbone"]
-    return {
-        "prefix": prefix,
-        "init_args": {
-            "num_channels": backbone.get("sphere_channels", _SHARED["sphere_channels"]),
-            "hidden_channels": backbone.get("hidden_channels", _SHARED["hidden_channels"]),
-            "dataset_mapping": experts,
-        },
-    }
-
-
 def dataset_mapping(settings: Mapping[str, Any]) -> dict[str, str] | None:
     """Return dataset name -> name of its embedding or expert, or None where none are listed."""
     mapping = settings.get("dataset_mapping")
-    if mapping:
+    if isinstance(mapping, dict) and mapping:
         return {str(name): str(target) for name, target in mapping.items()}
     names = settings.get("dataset_list") or settings.get("dataset_names")
     return {str(name): str(name) for name in names} if names else None
 
 
 def _check_settings(backbone: Mapping[str, Any], source: str) -> None:
-    known = {*_SHARED, *_REQUIRED, *_NO_EFFECT, *_SPECIAL}
+    known = {*SHARED, *_REQUIRED, *_NO_EFFECT, *_SPECIAL}
     for key, value in backbone.items():
         if key not in known:
-            raise _refused(
+            raise refused(
                 source,
                 f"its backbone has the setting {key} = {value!r}{did_you_mean(key, known)}",
                 "settings that adatom knows",
             )
         if key in _REQUIRED and value != _REQUIRED[key]:
-            raise _refused(source, f"its backbone has {key} = {value!r}", f"{_REQUIRED[key]!r}")
+            raise refused(source, f"its backbone has {key} = {value!r}", f"{_REQUIRED[key]!r}")
 
 
-def _refused(source: str, reason: str, expected: str) -> CheckpointError:
+def refused(source: str, reason: str, expected: str | None = None) -> CheckpointError:
+    """Return the error for a checkpoint that has no counterpart here."""
     return CheckpointError(f"{source!r} cannot be represented: {reason}", expected=expected)

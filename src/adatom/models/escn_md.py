@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from adatom.core.errors import ConfigError, DataError, GraphError
+from adatom.core.errors import ConfigError, DataError, GraphError, unknown_name
 from adatom.data.atomic_data import AtomicData
 from adatom.models.base import Backbone, Neighborhood, NodeFeatures
 from adatom.models.escn_block import EscnBlock
 from adatom.models.escn_tiled import SharedInputs, tiled_features, tiled_unavailable
 from adatom.nn.embeddings import ChargeSpinEmbedding, DatasetEmbedding
 from adatom.nn.experts import (
+    COEFFICIENT_NORMS,
     Run,
     expert_coefficients,
     expert_router,
@@ -59,6 +60,8 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
             given.
         num_experts: X; 0 makes a dense model.
         use_composition_embedding: Whether the experts' weights depend on the composition.
+        expert_coefficient_norm: How the router's outputs become the weights of the experts:
+            ``"softmax"`` or ``"pnorm"``, see :func:`adatom.nn.experts.expert_coefficients`.
         composition_mean_counts_zero: Divide the composition sum by n + 1 instead of n, as the
             published UMA-S-1.2 does.
         charge_balanced_channels: Consecutive invariant channels whose sum over a system is kept
@@ -92,6 +95,7 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         use_dataset_embedding: bool | None = None,
         num_experts: int = 0,
         use_composition_embedding: bool = True,
+        expert_coefficient_norm: str = "softmax",
         composition_mean_counts_zero: bool = False,
         charge_balanced_channels: list[int] | None = None,
         spin_balanced_channels: list[int] | None = None,
@@ -114,6 +118,11 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         self.num_message_layers = num_layers + 1
         self.num_distance_basis = num_distance_basis
         self.layout = CoefficientLayout(lmax, mmax)
+        if expert_coefficient_norm not in COEFFICIENT_NORMS:
+            raise unknown_name(
+                "expert_coefficient_norm", expert_coefficient_norm, COEFFICIENT_NORMS
+            )
+        self.expert_coefficient_norm = expert_coefficient_norm
         self.composition_mean_counts_zero = composition_mean_counts_zero
         self.charge_channels = _channel_range(charge_balanced_channels, sphere_channels)
         self.spin_channels = _channel_range(spin_balanced_channels, sphere_channels)
@@ -242,7 +251,7 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
             system = torch.cat([total / natoms.to(total.dtype).unsqueeze(1), system], dim=1)
         groups, first = group_systems(torch.cat(columns, dim=1))
         logits = self.routing_mlp(system[first])
-        return groups, expert_coefficients(logits)
+        return groups, expert_coefficients(logits, self.expert_coefficient_norm)
 
     def element_types(self, data: AtomicData) -> ElementTypes:
         """Number the elements of a batch."""

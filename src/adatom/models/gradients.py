@@ -107,25 +107,23 @@ def hessian_from(
     if not forces.requires_grad:
         return forces.new_zeros((3 * num_atoms, 3 * num_atoms))
     vectors = [edge.vectors for edge in edges]
-    chosen = torch.eye(3 * num_atoms, dtype=forces.dtype, device=forces.device)
-    rows = []
-    for part in torch.split(chosen, _ROWS_AT_ONCE if vectorized else 1):
-        found = torch.autograd.grad(
+
+    def row(chosen: torch.Tensor) -> torch.Tensor:
+        slopes = torch.autograd.grad(
             forces.flatten(),
             vectors,
-            part if vectorized else part[0],
-            is_grads_batched=vectorized,
+            chosen,
             retain_graph=True,
             create_graph=create_graph,
             allow_unused=True,
+            materialize_grads=True,
         )
-        for k in range(part.shape[0]):
-            slopes = [
-                torch.zeros_like(v) if g is None else (g[k] if vectorized else g)
-                for v, g in zip(vectors, found, strict=True)
-            ]
-            rows.append(forces_from(slopes, edges, num_atoms).flatten())
-    return torch.stack(rows)
+        return forces_from(slopes, edges, num_atoms).flatten()
+
+    components = torch.eye(3 * num_atoms, dtype=forces.dtype, device=forces.device)
+    if vectorized:
+        return torch.vmap(row, chunk_size=_ROWS_AT_ONCE)(components)
+    return torch.stack([row(component) for component in components])
 
 
 def cell_volume(cell: torch.Tensor) -> torch.Tensor:

@@ -18,7 +18,7 @@ EMBEDDING_KINDS = ("rand_emb", "pos_emb", "lin_emb")
 _MAX_CHARGE = 100
 _MAX_SPIN = 100
 #: What an unknown spin (0) becomes for the linear embedding.
-_NO_SPIN = -100.0
+_NO_SPIN = -100
 
 
 class ChargeSpinEmbedding(nn.Module):
@@ -70,9 +70,7 @@ class ChargeSpinEmbedding(nn.Module):
         if self.kind == "rand_emb":
             return self._lookup(values, sids)
         if self.kind == "lin_emb":
-            number = values.to(self.lin_emb.weight.dtype)
-            if self.quantity == "spin":
-                number = torch.where(values == 0, _NO_SPIN, number)
+            number = self.effective(values).to(self.lin_emb.weight.dtype)
             embedded: torch.Tensor = self.lin_emb(number.unsqueeze(1))
             return embedded
         phase = 2 * math.pi * values.to(self.W.dtype).unsqueeze(1) * self.W
@@ -80,6 +78,16 @@ class ChargeSpinEmbedding(nn.Module):
         if self.quantity == "spin":
             waves = torch.where(values.unsqueeze(1) == 0, 0.0, waves)
         return waves
+
+    def effective(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the numbers that are embedded.
+
+        They are those given, but for ``lin_emb`` an unknown spin becomes -100. The published
+        models write that number into their input, so that later uses of the spin see it too.
+        """
+        if self.kind == "lin_emb" and self.quantity == "spin":
+            return torch.where(values == 0, _NO_SPIN, values)
+        return values
 
     def _lookup(self, values: torch.Tensor, sids: Sequence[str]) -> torch.Tensor:
         low, high = (-_MAX_CHARGE, _MAX_CHARGE) if self.quantity == "charge" else (0, _MAX_SPIN)

@@ -14,10 +14,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from adatom.core.errors import unknown_name
 from adatom.nn.initialization import AFTER_SILU, fill_normal, linear
 
 #: Added to each softmax coefficient, so that no expert is ever without gradient.
 _COEFFICIENT_FLOOR = 0.005
+#: Added to each absolute logit of the other norm.
+_PNORM_SHIFT = 2.0
+#: The choices of ``expert_coefficient_norm``.
+COEFFICIENT_NORMS = ("softmax", "pnorm")
 
 
 class Run(NamedTuple):
@@ -138,9 +143,23 @@ def expert_router(in_features: int, num_experts: int) -> nn.Sequential:
     )
 
 
-def expert_coefficients(logits: torch.Tensor) -> torch.Tensor:
-    """Return ``softmax(logits) + 0.005`` along the last axis (the sum is not renormalized)."""
-    return torch.softmax(logits, dim=-1) + _COEFFICIENT_FLOOR
+def expert_coefficients(logits: torch.Tensor, norm: str = "softmax") -> torch.Tensor:
+    """Turn one logit per expert into its coefficient.
+
+    Args:
+        logits: ``[G, X]``.
+        norm: ``"softmax"``: ``softmax(logits) + 0.005`` (the sum is not renormalized). ``"pnorm"``:
+            ``|logits| + 2`` over their sum; the published code adds 2 over the number of systems
+            in the batch instead, which is the same for single systems.
+
+    Raises:
+        UnknownNameError: If ``norm`` is not known.
+    """
+    if norm == "softmax":
+        return torch.softmax(logits, dim=-1) + _COEFFICIENT_FLOOR
+    if norm != "pnorm":
+        raise unknown_name("expert_coefficient_norm", norm, COEFFICIENT_NORMS)
+    return nn.functional.normalize(logits.abs() + _PNORM_SHIFT, p=1.0, dim=-1)
 
 
 def group_systems(keys: torch.Tensor) -> tuple[list[int], list[int]]:
