@@ -61,10 +61,10 @@ class Compositions:
             OutOfDomainError: If an element, charge or spin was never seen.
             DataError: If a tensor has the wrong type.
         """
+        _check_types(data)
         last = self._last
         if last is not None and last.same(data):
             return last.keys
-        _check_types(data)
         self._potential.check_input(data)
         numbers = data.atomic_numbers.tolist()
         systems = zip(

@@ -20,6 +20,8 @@ _SAFETY = 1.25
 _FIXED = 2**26
 #: Measurements that are remembered.
 _REMEMBERED = 16
+#: Planned memory after a failure, over that of the batch that failed; and growth per success.
+_AFTER_FAILURE, _RECOVERY = 0.7, 1.02
 #: Edges and atoms of the first batch.
 _FIRST = (4096, 512)
 #: More edges at once gain nothing on a processor, whose tiles are much smaller.
@@ -40,8 +42,9 @@ class MemoryModel:
         self.largest = (0, 0)
         self._measured: deque[tuple[int, int, float]] = deque(maxlen=_REMEMBERED)
         self.per_edge, self.per_atom = _ASSUMED
-        #: Lowered when memory ran out below the budget.
-        self.ceiling = float("inf")
+        # Lowered when memory runs out below the budget, and raised again by every success,
+        # because others may have held it then.
+        self._ceiling = float("inf")
 
     @property
     def learned(self) -> bool:
@@ -49,8 +52,8 @@ class MemoryModel:
         return bool(self._measured)
 
     def bytes_of(self, edges: int, atoms: int) -> float:
-        """Return the memory that a batch is expected to take."""
-        return _FIXED + _SAFETY * (self.per_edge * edges + self.per_atom * atoms)
+        """Return the memory that a batch is expected to take, besides what is taken once."""
+        return _SAFETY * (self.per_edge * edges + self.per_atom * atoms)
 
     def fits(self, edges: int, atoms: int) -> bool:
         """Tell whether a batch may be this large now."""
@@ -60,7 +63,7 @@ class MemoryModel:
             most_edges = min(most_edges, MAX_CPU_EDGES)
         if edges > most_edges or atoms > most_atoms:
             return False
-        return self.bytes_of(edges, atoms) <= min(self.budget, self.ceiling)
+        return self.bytes_of(edges, atoms) <= min(self.budget, self._ceiling)
 
     def succeeded(self, edges: int, atoms: int, taken: float | None) -> None:
         """Learn from a batch that went well.
@@ -71,13 +74,14 @@ class MemoryModel:
             taken: Bytes it took at most; None if that could not be measured.
         """
         self.largest = (max(self.largest[0], edges), max(self.largest[1], atoms))
+        self._ceiling *= _RECOVERY
         if taken is not None and taken > _FIXED and edges + atoms > 0:
             self._measured.append((edges, atoms, taken - _FIXED))
             self.per_edge, self.per_atom = _fit(list(self._measured))
 
     def failed(self, edges: int, atoms: int) -> None:
         """Learn from a batch that memory did not suffice for."""
-        self.ceiling = min(self.ceiling, 0.7 * self.bytes_of(edges, atoms))
+        self._ceiling = min(self._ceiling, _AFTER_FAILURE * self.bytes_of(edges, atoms))
         self.largest = (min(self.largest[0], edges // 2), min(self.largest[1], atoms // 2))
 
 
