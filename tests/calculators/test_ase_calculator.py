@@ -234,11 +234,12 @@ def test_charge_and_spin_as_arguments(unit):
 def test_changed_atoms_are_noticed_whatever_changed(unit):
     calculator = MLIPCalculator(unit)
     atoms = crystal()
-    variants = [atoms, *(atoms.copy() for _ in range(4))]
+    variants = [atoms, *(atoms.copy() for _ in range(5))]
     variants[1].numbers[2] = 14
     variants[2].pbc = (True, False, True)
     variants[3].set_cell(1.02 * atoms.cell, scale_atoms=True)
     variants[4].info["charge"] = 1
+    del variants[5][3]
     for variant in (*variants, *reversed(variants)):
         fresh = variant.copy()
         fresh.calc = MLIPCalculator(unit, skin=0.0)

@@ -85,6 +85,40 @@ def test_own_backbone(tmp_path):
     assert "5 steps with RadialBackbone" in printed
 
 
+@pytest.fixture
+def uma(shared):
+    """Return a tiny checkpoint in the format of the official ones."""
+    return shared / "reference" / "uma_tiny" / "tiny_uma.pt"
+
+
+def test_seed_ase_calculator(uma, tmp_path):
+    printed = run("seed_ase_calculator.py", uma, "--steps", "3", folder=tmp_path)
+    for row in ("Fe relaxed: cell of", "CO on Cu:", "CH2: triplet lies"):
+        assert row in printed
+
+
+def test_seed_inference_settings(uma, tmp_path):
+    printed = run("seed_inference_settings.py", uma, "--atoms", "30", folder=tmp_path)
+    rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines()[:3]}
+    assert set(rows) == {"default", "turbo", "custom"}
+    energies = [float(row[0]) for row in rows.values()]
+    assert max(energies) - min(energies) <= 1e-4
+
+
+def test_seed_batch(uma, tmp_path):
+    printed = run("seed_batch.py", uma, folder=tmp_path)
+    formulas = [line.split()[0] for line in printed.splitlines()]
+    assert formulas == ["H2O", "HO", "MgO", "Pt12"]
+
+
+@pytest.mark.parametrize("atoms", [0, 20])
+def test_seed_langevin(uma, tmp_path, atoms):
+    quick = ("--atoms", str(atoms), "--steps", "10", "--warmup", "2")
+    printed = run("seed_langevin.py", uma, *quick, folder=tmp_path)
+    assert f"{atoms or 12} atoms, 10 steps" in printed
+    assert float(printed.split("QPS")[1]) > 0
+
+
 def test_demo(tmp_path):
     if not DEFAULT.is_file():
         pytest.skip(f"needs the embedded potential ({DEFAULT.relative_to(REPOSITORY)} is missing)")

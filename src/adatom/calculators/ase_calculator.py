@@ -139,11 +139,29 @@ class MLIPCalculator(Calculator):
         return cls(unit, task_name, charge=charge, spin=spin, skin=skin)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """List what changed since the last calculation, charge and spin included."""
-        changes: list[str] = super().check_state(atoms, tol)  # type: ignore[no-untyped-call]
-        if changes or self.atoms is None:
-            return changes
-        return ["info"] if _State.of(self.atoms).given != _State.of(atoms).given else []
+        """List what changed since the last calculation, of all that results depend on.
+
+        Args:
+            atoms: The structure now.
+            tol: ASE's argument; any difference counts.
+        """
+        del tol
+        known = self.atoms
+        if known is None:
+            return list(all_changes)
+        changes = [
+            name
+            for name, before, now in (
+                ("positions", known.positions, atoms.positions),
+                ("numbers", known.numbers, atoms.numbers),
+                ("cell", known.cell.array, atoms.cell.array),
+                ("pbc", known.pbc, atoms.pbc),
+            )
+            if not np.array_equal(before, now)
+        ]
+        if _given(known) != _given(atoms):
+            changes.append("info")
+        return changes
 
     def calculate(
         self,
@@ -166,19 +184,19 @@ class MLIPCalculator(Calculator):
         if atoms is None:
             raise DataError("The calculator has no structure", fix="Call it with atoms.")
         known = {} if system_changes else self.results
-        has_volume = atoms.cell.volume > 0
+        volume = float(atoms.cell.volume)
         wanted = [
             name
             for name in self.implemented_properties
             if (name in _ALWAYS or name in properties)
             and name not in known
-            and (has_volume or name not in _NEED_VOLUME)
+            and (volume > 0 or name not in _NEED_VOLUME)
         ]
         data = self._data(atoms)
         if wanted:
             sources = list(dict.fromkeys(_MADE_OF[name] for name in wanted))
             prediction = self.predict_unit.predict(self._with_edges(data), sources)
-            known = known | _results(prediction, wanted, atoms.cell.volume)
+            known = known | _results(prediction, wanted, volume)
         super().calculate(  # type: ignore[no-untyped-call]
             atoms, list(properties), list(system_changes)
         )
@@ -272,12 +290,10 @@ class _State(NamedTuple):
 
     @classmethod
     def of(cls, atoms: Atoms) -> _State:
-        charge, spin = charge_and_spin(atoms.info, {}, "The structure")
-        given = {"charge": charge, "spin": spin}
         return cls(
             np.array(atoms.numbers, dtype=np.int64),
             np.array(atoms.pbc, dtype=bool),
-            {name: value for name, value in given.items() if name in atoms.info},
+            _given(atoms),
         )
 
     def equals(self, other: _State) -> bool:
@@ -286,6 +302,13 @@ class _State(NamedTuple):
             and np.array_equal(self.numbers, other.numbers)
             and np.array_equal(self.pbc, other.pbc)
         )
+
+
+def _given(atoms: Atoms) -> dict[str, int]:
+    """Return those of charge and spin that ``atoms.info`` has."""
+    charge, spin = charge_and_spin(atoms.info, {}, "The structure")
+    found = {"charge": charge, "spin": spin}
+    return {name: value for name, value in found.items() if name in atoms.info}
 
 
 def _results(prediction: Prediction, names: Sequence[str], volume: float) -> dict[str, Any]:
