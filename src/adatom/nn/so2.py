@@ -200,7 +200,7 @@ class SO2Convolution(_SO2Maps):
     def _by_input(self, merged: torch.Tensor, m: int) -> list[torch.Tensor]:
         """Return the real matrix of an order for each of the two inputs."""
         matrices = self._halves(merged)
-        return matrices if m == 0 else [_real_matrix(matrix) for matrix in matrices]
+        return matrices if m == 0 else [real_matrix(matrix) for matrix in matrices]
 
 
 class SummedSO2Convolution(_SO2Maps):
@@ -313,7 +313,7 @@ class SummedSO2Convolution(_SO2Maps):
         return torch.cat(parts[:, :, degree - m].unbind(1), dim=2)
 
 
-def _real_matrix(merged: torch.Tensor) -> torch.Tensor:
+def real_matrix(merged: torch.Tensor) -> torch.Tensor:
     """Return ``[[A, -B], [B, A]]`` from ``[A; B]``, ``[G, 2 out, 2 in]``."""
     a, b = merged.chunk(2, dim=1)
     return torch.cat([torch.cat([a, -b], dim=2), torch.cat([b, a], dim=2)], dim=1)
