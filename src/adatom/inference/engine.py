@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from adatom.data.atomic_data import AtomicData
@@ -19,6 +20,9 @@ from adatom.tasks.potential import Potential
 KEPT_BYTES = 2**28
 #: Edges per tile when memory is short.
 _LEAN_EDGES = 128
+#: A new composition is merged if it is among this many that came last: a stream of ever new ones
+#: would pay for each merging once and never use it again.
+_RECENT = 4
 
 
 class InferenceWarning(UserWarning):
@@ -50,6 +54,7 @@ class Engine:
         self._unmerged: Potential | None = None
         self._mode: dict[bool, str] = {}
         self._said: set[str] = set()
+        self._recent: deque[Key] = deque(maxlen=_RECENT)
         self.notes: dict[str, str] = {}
         experts = getattr(potential.backbone, "init_args", {}).get("num_experts", 0)
         self._merged: MergedPotentials | None = None
@@ -116,10 +121,13 @@ class Engine:
             if len(merged):
                 self._warn_once(
                     "composition",
-                    "The composition, charge, spin or dataset changed: the experts are merged "
-                    "again for each new one. For changing input the settings 'default' or 'batch' "
-                    "are made.",
+                    "The composition, charge, spin or dataset changed: the unmerged weights serve "
+                    "at first, and the experts are merged again for what comes twice. For "
+                    "changing input the settings 'default' or 'batch' are made.",
                 )
+                if key not in self._recent:
+                    self._recent.append(key)
+                    return None
             potential = merged.get(key, batch)
             if potential is None:
                 self._merged = None
