@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import sys
 from types import ModuleType
 
@@ -11,11 +12,12 @@ import pytest
 import torch
 
 from adatom.checkpoint.fairchem import read_fairchem
+from adatom.checkpoint.fairchem_model import _NO_EFFECT, _REQUIRED, _SPECIAL, SHARED
 from adatom.checkpoint.fairchem_tasks import translate_domains, translate_tasks
 from adatom.checkpoint.format import load_potential, read_description
 from adatom.checkpoint.omegaconf_records import plain
 from adatom.checkpoint.torch_archive import open_archive
-from adatom.core.errors import CheckpointError, OutOfDomainError
+from adatom.core.errors import AdatomError, CheckpointError, OutOfDomainError
 
 MODULE = "fairchem.core.units.mlip_unit.api.inference"
 
@@ -43,7 +45,8 @@ def write(original, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, MODULE, module)
 
     def write_changed(change=lambda _: None):
-        contents = copy.deepcopy(original)
+        # Weights are only ever replaced, never changed in place.
+        contents = copy.deepcopy(original, {id(v): v for v in original["ema_state_dict"].values()})
         change(contents)
         checkpoint = module.MLIPInferenceCheckpoint()
         vars(checkpoint).update(contents, model_state_dict={})
@@ -117,6 +120,11 @@ def test_a_released_dataset_refuses_what_it_was_not_trained_on(write):
     domain = load_potential(write()).domains["omol"]
     with pytest.raises(OutOfDomainError, match=r"spin 0, .* spin among 1 to 100"):
         domain.check(torch.tensor([1]), 0, 0, "H")
+    domain = load_potential(write()).domains["omat"]
+    with pytest.raises(OutOfDomainError, match=r"charge 1, .* Leave atoms.info\['charge'\] out"):
+        domain.check(torch.tensor([1]), 1, 0, "H")
+    with pytest.raises(OutOfDomainError, match="has Z=119, which this potential never saw"):
+        domain.check(torch.tensor([1, 119]), 0, 0, "H")
 
 
 @pytest.mark.parametrize(
@@ -180,6 +188,69 @@ def test_a_dataset_may_share_the_embedding_of_another(write):
 def test_what_cannot_be_represented_is_refused_with_the_reason(write, change, message):
     with pytest.raises(CheckpointError, match=message):
         load_potential(write(change))
+
+
+#: All constructor arguments of the two backbones of fairchem-core 2.24.0 that a file can hold.
+ARGUMENTS = set(
+    re.findall(
+        r"\w+",
+        """
+        max_num_elements sphere_channels lmax mmax grid_resolution num_sphere_samples otf_graph
+        max_neighbors use_pbc use_pbc_single cutoff edge_channels distance_function
+        num_distance_basis direct_forces regress_forces direct_stress regress_stress
+        regress_hessian hessian_vmap num_layers hidden_channels norm_type act_type ff_type
+        activation_checkpointing chg_spin_emb_type cs_emb_grad dataset_emb_grad dataset_list
+        dataset_mapping use_dataset_embedding use_cuda_graph_wigner use_quaternion_wigner
+        radius_pbc_version always_use_pbc charge_balanced_channels spin_balanced_channels
+        edge_chunk_size execution_mode num_experts moe_dropout use_global_embedding
+        use_composition_embedding composition_dropout moe_expert_coefficient_norm layers_moe
+        moe_layer_type moe_single moe_type model_version
+        """,
+    )
+)
+
+
+def test_every_argument_of_the_official_backbones_is_known():
+    known = {*SHARED, *_REQUIRED, *_NO_EFFECT, *_SPECIAL}
+    assert known >= ARGUMENTS
+
+
+def test_how_experts_are_computed_does_not_matter(write):
+    path = write(lambda c: backbone(c).update(moe_layer_type="dgl", use_quaternion_wigner=False))
+    assert load_potential(path).datasets
+
+
+def places(value, path=()):
+    """Yield the path of every entry inside settings."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, item in entries:
+        yield (*path, key)
+        # Long lists are tables of numbers; the first ones speak for all.
+        if isinstance(item, dict) or (isinstance(item, list) and key != "_args_"):
+            yield from places(item[:2] if isinstance(item, list) else item, (*path, key))
+
+
+def test_settings_of_any_other_type_are_refused_or_harmless(write, original):
+    """Nothing but an adatom error leaves the reader, whatever stands in a file."""
+    chosen = {key: original[key] for key in ("model_config", "tasks_config")}
+    chosen["tasks_config"] = chosen["tasks_config"][:2]
+
+    def change(contents, path, value):
+        contents["ema_state_dict"] = {}
+        contents["tasks_config"] = contents["tasks_config"][:2]
+        for key in path[:-1]:
+            contents = contents[key]
+        contents[path[-1]] = value
+
+    refusals = 0
+    for path in places(chosen):
+        for value in (None, "x", [{}], {"_target_": "os.system"}):
+            changed = write(lambda c, path=path, value=value: change(c, path, value))
+            try:
+                read_description(changed)
+            except AdatomError:
+                refusals += 1
+    assert refusals > 100
 
 
 def test_dotted_paths_in_the_settings_are_only_compared(write, monkeypatch):

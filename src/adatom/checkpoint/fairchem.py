@@ -23,7 +23,7 @@ from adatom.checkpoint.omegaconf_records import plain
 from adatom.checkpoint.restricted_unpickler import CheckpointRecord, TensorRecord
 from adatom.checkpoint.torch_archive import TorchArchive, open_archive
 from adatom.checkpoint.upgrades import FORMAT_VERSION
-from adatom.core.errors import CheckpointError
+from adatom.core.errors import AdatomError, CheckpointError
 
 _ENTRIES = {"model_config", "ema_state_dict", "tasks_config"}
 #: Not weights: tables that are computed anew, and leftovers of older releases.
@@ -59,13 +59,32 @@ def read_fairchem(
         tasks = plain(contents.state["tasks_config"], "tasks_config")
         if not isinstance(config, dict) or not isinstance(tasks, list):
             raise _foreign(source, "a checkpoint with settings of another form")
-        backbone = translate_backbone(config, source)
-        heads = translate_heads(config, source)
-        state = contents.state["ema_state_dict"]
-        tensors = _weights(archive, state, heads, _unused_embeddings(backbone), source)
-    description = _describe(config, tasks, backbone, heads, source)
+        description, tensors = _translate(archive, contents.state, config, tasks, source)
     description["num_parameters"] = sum(tensor.numel() for tensor in tensors.values())
     return description, tensors
+
+
+def _translate(
+    archive: TorchArchive,
+    state: Mapping[str, Any],
+    config: dict[str, Any],
+    tasks: list[Any],
+    source: str,
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    try:
+        backbone = translate_backbone(config, source)
+        heads = translate_heads(config, source)
+        unused = _unused_embeddings(backbone)
+        tensors = _weights(archive, state["ema_state_dict"], heads, unused, source)
+        return _describe(config, tasks, backbone, heads, source), tensors
+    except AdatomError:
+        raise
+    # Settings of a wrong type can fail anywhere.
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+        raise CheckpointError(
+            f"{source!r} has settings of an unexpected form ({type(error).__name__}: {error})",
+            expected="an official fairchem inference checkpoint",
+        ) from error
 
 
 def _describe(

@@ -50,7 +50,9 @@ class Domain:
                 raise OutOfDomainError(
                     f"Structure {sid!r} has {kind} {value}, which this potential never saw",
                     expected=f"{kind} among {as_ranges(known)}",
-                    fix=f"Set atoms.info['{kind}'] or use a potential trained for it.",
+                    fix=f"Leave atoms.info['{kind}'] out, or use a task that was trained with it."
+                    if known == (0,)
+                    else f"Set atoms.info['{kind}'] or use a potential trained for it.",
                 )
 
     def _check_merged(

@@ -257,11 +257,15 @@ class S2EFLightningModule(L.LightningModule):
         self._publish("test")
 
     def predict_step(self, batch: AtomicData, batch_idx: int) -> dict[str, torch.Tensor]:
-        """Return energy, forces and stress in eV, eV/angstrom and eV/angstrom^3."""
+        """Return energy, forces and stress in eV, eV/angstrom and eV/angstrom^3.
+
+        Potentials with direct forces have stress only if a head predicts it.
+        """
         del batch_idx
         potential = self.average.module
         potential.check_input(batch)
-        raw = potential(batch, ("energy", "forces", "stress"))
+        possible = {name for dataset in batch.dataset for name in potential.properties(dataset)}
+        raw = potential(batch, possible & {"energy", "forces", "stress"})
         detached = {name: value.detach() for name, value in raw.items()}
         return potential.denormalize(detached, batch)
 
