@@ -95,6 +95,39 @@ def test_predict_writes_what_the_predict_unit_gives(model, structures, tmp_path)
         start += len(atoms)
 
 
+def test_predict_takes_settings_and_properties(model, structures, tmp_path, capsys):
+    out = tmp_path / "out.xyz"
+    arguments = ["predict", structures, "-o", str(out), "--model", model, "--task", "omat"]
+    names = ["--properties", "[energy, virials]", "--settings", "traineval", "--explain"]
+    assert main([*arguments, *names]) == 0
+    said = capsys.readouterr().err
+    assert "the preset 'traineval'" in said
+    assert "Execution 'general'" in said
+    for atoms in read(out, ":"):
+        assert set(atoms.calc.results) == {"energy"}
+        assert atoms.arrays["virials"].shape == (len(atoms), 9)
+    assert main([*arguments, "--settings", "turb"]) == 2
+    assert "did you mean 'turbo'" in capsys.readouterr().err
+    assert main([*arguments, "--properties", "[hessian]"]) == 2
+    assert "Unknown property that a file" in capsys.readouterr().err
+
+
+def test_predict_parses_each_row_of_a_database_once(model, structures, tmp_path, monkeypatch):
+    from adatom.data.readers.ase_db import AseDbReader
+
+    database, out = tmp_path / "in.db", tmp_path / "out.xyz"
+    write(database, read(structures, ":"))
+    rows = []
+    parse = AseDbReader.atoms
+    monkeypatch.setattr(AseDbReader, "atoms", lambda self, i: (rows.append(i), parse(self, i))[1])
+    common = ["-o", str(out), "--model", model, "--task", "omat"]
+    assert main(["predict", str(database), *common]) == 0
+    assert rows[-5:] == [0, 1, 2, 3, 4]
+    # Opening looks at the first for labels.
+    assert len(rows) <= 6
+    assert len(read(out, ":")) == 5
+
+
 def test_relax_writes_structures_and_says_whether_they_converged(model, copper, tmp_path, capsys):
     out = str(tmp_path / "relaxed.xyz")
     arguments = ["relax", copper, "-o", out, "--model", model, "--task", "omat"]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn, TextIO
 
 if TYPE_CHECKING:
     from adatom.calculators.ase_calculator import MLIPCalculator
@@ -18,9 +20,21 @@ STRUCTURE_SUFFIXES = (".xyz", ".extxyz", ".db")
 
 
 def load_unit(
-    model: str, *, device: str, dtype: Precision | None, max_atoms: int = 512
+    model: str,
+    *,
+    device: str,
+    dtype: Precision | None,
+    settings: str = "default",
+    max_atoms: int | None = None,
 ) -> MLIPPredictUnit:
     """Load a potential by name or path.
+
+    Args:
+        model: Checkpoint file or name.
+        device: Where to compute.
+        dtype: Precision of the network; None for that of the settings or the checkpoint.
+        settings: Preset of inference settings.
+        max_atoms: Atoms computed at once at most; None leaves it to the memory there is.
 
     Raises:
         AdatomError: If there is no such file or name, or the file is damaged.
@@ -30,7 +44,9 @@ def load_unit(
     from adatom.inference.predict_unit import MLIPPredictUnit
 
     precision = None if dtype is None else getattr(torch, dtype)
-    return MLIPPredictUnit.load(model, device=device, dtype=precision, max_atoms=max_atoms)
+    return MLIPPredictUnit.load(
+        model, settings, device=device, dtype=precision, max_atoms=max_atoms
+    )
 
 
 def load_calculator(
@@ -62,6 +78,34 @@ def require_structure_output(path: str) -> Path:
             expected=f"a file name ending in {', '.join(STRUCTURE_SUFFIXES)}",
         )
     return require_writable(path)
+
+
+@contextmanager
+def warnings_as_messages() -> Iterator[None]:
+    """Say warnings of adatom's own in one sentence each, without the line of code."""
+    import warnings
+
+    from adatom.core.console import say
+    from adatom.inference.engine import InferenceWarning
+
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, InferenceWarning):
+                say(f"Note: {message}")
+            else:
+                shown(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show
+        yield
 
 
 def exit_by_signal(name: str) -> NoReturn:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
@@ -91,6 +91,23 @@ class StructureDataset(Sequence[AtomicData]):
             return dict(self._infos[i])
         reader, row = self._rows[i]
         return dict(reader.atoms(row).info)
+
+    def with_info(self) -> Iterator[tuple[AtomicData, dict[str, Any]]]:
+        """Go through the structures once, each with its ``info``; rows of files are parsed once.
+
+        Yields:
+            The structure and its ``atoms.info``.
+
+        Raises:
+            DataError: If a row of a database is damaged or not usable.
+        """
+        for i, system in enumerate(self._systems):
+            if system is not None:
+                yield system, dict(self._infos[i])
+                continue
+            reader, row = self._rows[i]
+            atoms = reader.atoms(row)
+            yield self._convert(atoms, reader, row), dict(atoms.info)
 
     def elements(self) -> list[str]:
         """Return the chemical symbols in all structures, by atomic number."""
