@@ -116,6 +116,24 @@ def test_charge_and_spin_of_the_state(ts, model):
         model(state)
 
 
+def test_charge_and_spin_as_later_versions_of_torchsim_keep_them(ts):
+    """There, a state says whether it has extras, and those it has not are an error."""
+    from adatom.calculators.torchsim import _of_systems
+
+    class State:
+        n_systems = 2
+        charge = torch.tensor([[1.0], [-2.0]])
+
+        def has_extras(self, name):
+            return name == "charge"
+
+        def __getattr__(self, name):
+            raise KeyError(name)
+
+    assert _of_systems(State(), "charge").tolist() == [1, -2]
+    assert _of_systems(State(), "spin") is None
+
+
 def test_the_model_follows_a_state_that_changes(ts, model):
     """As autobatching does: other systems, other sizes, in any order."""
     for some in (slice(0, 2), slice(0, 1), slice(1, 2), slice(0, 1), slice(0, 2)):
