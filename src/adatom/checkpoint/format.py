@@ -21,7 +21,8 @@ from safetensors.torch import save_file
 from adatom.checkpoint.construction import without_initial_weights
 from adatom.checkpoint.description import assemble, describe
 from adatom.checkpoint.fairchem import read_fairchem
-from adatom.checkpoint.names import resolve_checkpoint
+from adatom.checkpoint.names import is_published, resolve_checkpoint
+from adatom.checkpoint.references import published_references
 from adatom.checkpoint.safetensors_header import SafetensorsHeader, parse_json, read_header
 from adatom.checkpoint.torch_archive import is_torch_archive
 from adatom.checkpoint.upgrades import upgrade
@@ -75,7 +76,8 @@ def load_potential(
 
     Args:
         name_or_path: An adatom checkpoint, an official fairchem inference checkpoint (``.pt``),
-            or the name of an embedded potential (``"default"``).
+            the name of an embedded potential (``"default"``), or that of a published one
+            (``"uma-s-1p2p1"``), which is downloaded once, with its tables of reference energies.
         dtype: Floating dtype of the model; None for the stored one. float64 keeps stored float32
             weights exactly and computes the model's constants in float64.
         device: Where the model shall be.
@@ -96,6 +98,8 @@ def load_potential(
     with without_initial_weights() if lean else nullcontext():
         potential = assemble(description, str(path), dtype=dtype, allow=allow)
     load_weights(potential, tensors, str(path), assign=lean)
+    if is_published(name_or_path):
+        potential.metadata |= published_references(str(name_or_path))
     try:
         return potential.to(device).eval()
     except (RuntimeError, AssertionError) as error:

@@ -41,7 +41,7 @@ def resolve_checkpoint(
     name = str(name_or_path)
     if path.is_file():
         return require_readable(path)
-    if name in PUBLISHED or is_withdrawn(name):
+    if is_published(name) or is_withdrawn(name):
         where = published(name)
         return fetch(
             where.repo_id,
@@ -61,3 +61,8 @@ def resolve_checkpoint(
             fix="Reinstall adatom, or give the path of a checkpoint file.",
         )
     return EMBEDDED[name]
+
+
+def is_published(name_or_path: str | os.PathLike[str]) -> bool:
+    """Tell whether a name means a published potential and not a local file."""
+    return str(name_or_path) in PUBLISHED and not Path(name_or_path).is_file()

@@ -9,7 +9,13 @@ from typing import Any
 import torch
 from ase import Atoms
 
-from adatom.core.errors import ConfigError, DataError, UnknownNameError, unknown_name
+from adatom.core.errors import (
+    ConfigError,
+    DataError,
+    UnknownNameError,
+    did_you_mean,
+    unknown_name,
+)
 from adatom.data.ase_convert import from_ase
 from adatom.data.atomic_data import AtomicData
 from adatom.data.validation import validate
@@ -283,7 +289,7 @@ def _override(potential: Potential, overrides: Mapping[str, Any]) -> None:
     for name, value in dict(overrides.get("backbone", {})).items():
         if name not in _OVERRIDES:
             raise UnknownNameError(
-                f"The backbone's {name!r} cannot be overridden",
+                f"The backbone's {name!r} cannot be overridden{did_you_mean(name, _OVERRIDES)}",
                 expected=f"one of: {', '.join(_OVERRIDES)}",
             )
         if value is not None and (not isinstance(value, int) or value < 1):

@@ -1,0 +1,127 @@
+"""Predict units by the names of published checkpoints, or by path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adatom.checkpoint.names import is_published, resolve_checkpoint
+from adatom.checkpoint.published import PUBLISHED, ReferenceKind
+from adatom.checkpoint.references import (
+    Table,
+    published_references,
+    read_references,
+    reference_energies,
+)
+from adatom.core.errors import ConfigError
+from adatom.inference.predict_unit import MLIPPredictUnit, Settings
+
+#: Names of the published potentials; each needs access to its repository on huggingface.co.
+available_models: tuple[str, ...] = tuple(PUBLISHED)
+
+
+def get_predict_unit(
+    name_or_path: str | os.PathLike[str],
+    inference_settings: Settings = "default",
+    overrides: Mapping[str, Any] | None = None,
+    device: torch.device | str | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    workers: int = 1,
+) -> MLIPPredictUnit:
+    """Load a predict unit by name or path; a local file goes before a name.
+
+    Args:
+        name_or_path: A checkpoint, ``"default"``, or one of :data:`available_models`, which is
+            downloaded once.
+        inference_settings: A preset, settings, or a mapping of settings.
+        overrides: Arguments of the backbone to replace, as ``{"backbone": {...}}``.
+        device: Where to compute; None takes a GPU where there is one.
+        cache_dir: Where downloaded files are; see :func:`adatom.checkpoint.hub.cache_folders`.
+        workers: Only 1.
+
+    Raises:
+        AdatomError: If there is no such file or name, it cannot be downloaded, or it is damaged.
+        ConfigError: If an argument cannot be used.
+    """
+    if workers != 1:
+        raise ConfigError(
+            f"workers is {workers!r}, but one potential cannot be spread over several GPUs yet",
+            expected="workers=1",
+        )
+    path = resolve_checkpoint(name_or_path, cache_dir=cache_dir)
+    tables: Mapping[str, Table] = {}
+    if is_published(name_or_path):
+        tables = published_references(str(name_or_path), cache_dir=cache_dir)
+    return load_predict_unit(path, inference_settings, overrides, device, **tables)
+
+
+def load_predict_unit(
+    path: str | os.PathLike[str],
+    inference_settings: Settings = "default",
+    overrides: Mapping[str, Any] | None = None,
+    device: torch.device | str | None = None,
+    atom_refs: str | os.PathLike[str] | Mapping[Any, Any] | None = None,
+    form_elem_refs: str | os.PathLike[str] | Mapping[Any, Any] | None = None,
+) -> MLIPPredictUnit:
+    """Load a predict unit from a checkpoint file, with tables that the file has not.
+
+    Args:
+        path: The checkpoint.
+        inference_settings: As in :func:`get_predict_unit`.
+        overrides: As in :func:`get_predict_unit`.
+        device: As in :func:`get_predict_unit`.
+        atom_refs: Energies of isolated atoms in eV, by dataset, atomic number and, if they depend
+            on it, charge; a YAML file or its contents.
+        form_elem_refs: Energies of elements in eV per atom, by dataset and symbol; likewise.
+
+    Raises:
+        AdatomError: If a file cannot be read or is damaged.
+        ConfigError: If an argument cannot be used.
+    """
+    given = {"atom_refs": atom_refs, "form_elem_refs": form_elem_refs}
+    tables = {kind: read_references(table) for kind, table in given.items() if table is not None}
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    unit = MLIPPredictUnit.load(Path(path), inference_settings, overrides=overrides, device=device)
+    unit.potential.metadata.update(tables)
+    return unit
+
+
+def pretrained_checkpoint_path_from_name(
+    name: str, cache_dir: str | os.PathLike[str] | None = None
+) -> str:
+    """Return the local path of an embedded or published checkpoint; it is downloaded once.
+
+    Args:
+        name: See :func:`get_predict_unit`.
+        cache_dir: See :func:`get_predict_unit`.
+
+    Raises:
+        AdatomError: If there is no such name or it cannot be downloaded.
+    """
+    return str(resolve_checkpoint(name, cache_dir=cache_dir))
+
+
+def get_reference_energies(
+    name: str,
+    reference_type: ReferenceKind = "atom_refs",
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> Table:
+    """Return a table that is published beside a checkpoint.
+
+    Args:
+        name: Among :data:`available_models`.
+        reference_type: ``"atom_refs"`` (isolated atoms) or ``"form_elem_refs"``.
+        cache_dir: See :func:`get_predict_unit`.
+
+    Returns:
+        Energies in eV by dataset, then element (atomic number or symbol, as text), then charge.
+
+    Raises:
+        AdatomError: If there is no such name or table, or it cannot be downloaded.
+    """
+    return reference_energies(name, reference_type, cache_dir=cache_dir)
