@@ -7,18 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from adatom.core.errors import ConfigError, DataError, GraphError, unknown_name
+from adatom.core.errors import ConfigError, DataError, GraphError
 from adatom.data.atomic_data import AtomicData
 from adatom.models.base import Backbone, Neighborhood, NodeFeatures
 from adatom.models.escn_block import EscnBlock
 from adatom.models.escn_tiled import SharedInputs, tiled_features, tiled_unavailable
 from adatom.nn.embeddings import ChargeSpinEmbedding, DatasetEmbedding
 from adatom.nn.experts import (
-    COEFFICIENT_NORMS,
     Run,
     expert_coefficients,
     expert_router,
     group_systems,
+    known_norm,
     runs_of,
 )
 from adatom.nn.geometry import EdgeGeometry, ElementTypes, edge_geometry
@@ -118,11 +118,7 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         self.num_message_layers = num_layers + 1
         self.num_distance_basis = num_distance_basis
         self.layout = CoefficientLayout(lmax, mmax)
-        if expert_coefficient_norm not in COEFFICIENT_NORMS:
-            raise unknown_name(
-                "expert_coefficient_norm", expert_coefficient_norm, COEFFICIENT_NORMS
-            )
-        self.expert_coefficient_norm = expert_coefficient_norm
+        self.expert_coefficient_norm = known_norm(expert_coefficient_norm)
         self.composition_mean_counts_zero = composition_mean_counts_zero
         self.charge_channels = _channel_range(charge_balanced_channels, sphere_channels)
         self.spin_channels = _channel_range(spin_balanced_channels, sphere_channels)

@@ -155,11 +155,20 @@ def expert_coefficients(logits: torch.Tensor, norm: str = "softmax") -> torch.Te
     Raises:
         UnknownNameError: If ``norm`` is not known.
     """
-    if norm == "softmax":
+    if known_norm(norm) == "softmax":
         return torch.softmax(logits, dim=-1) + _COEFFICIENT_FLOOR
-    if norm != "pnorm":
-        raise unknown_name("expert_coefficient_norm", norm, COEFFICIENT_NORMS)
     return nn.functional.normalize(logits.abs() + _PNORM_SHIFT, p=1.0, dim=-1)
+
+
+def known_norm(norm: str) -> str:
+    """Return ``norm`` if it is among :data:`COEFFICIENT_NORMS`.
+
+    Raises:
+        UnknownNameError: Otherwise.
+    """
+    if norm not in COEFFICIENT_NORMS:
+        raise unknown_name("expert_coefficient_norm", norm, COEFFICIENT_NORMS)
+    return norm
 
 
 def group_systems(keys: torch.Tensor) -> tuple[list[int], list[int]]:
