@@ -11,6 +11,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from adatom.compat.fairchem import (
@@ -177,10 +178,17 @@ def test_seeds_and_workers_have_their_word(checkpoint, unit):
         load_predict_unit(checkpoint, seed=41)
     with pytest.warns(UserWarning, match="seed is left out"):
         FAIRChemCalculator(unit, "omat", seed=41)
-    with pytest.raises(ConfigError, match="workers is 4"):
-        load_predict_unit(checkpoint, workers=4)
-    with pytest.raises(ConfigError, match="gp_config"):
-        load_predict_unit(checkpoint, gp_config="spatial")
+    for load in (load_predict_unit, pretrained_mlip.get_predict_unit):
+        with pytest.raises(ConfigError, match="workers"):
+            load(checkpoint, workers=4)
+        with pytest.raises(ConfigError, match="gp_config='spatial'"):
+            load(checkpoint, gp_config="spatial")
+
+
+def test_published_names():
+    assert "uma-s-1p2p1" in pretrained_mlip.available_models
+    with pytest.raises(UnknownNameError, match="did you mean 'uma-s-1p2p1'"):
+        pretrained_mlip.get_predict_unit("uma-s-1p2p2")
 
 
 def test_formation_energies_from_the_units_references(checkpoint):
@@ -268,6 +276,9 @@ def test_labels_edges_and_boxes():
     vectors = data.pos[data.edge_index[0]] - data.pos[data.edge_index[1]]
     vectors = vectors + data.cell_offsets @ data.cell[0]
     torch.testing.assert_close(vectors.norm(dim=1), torch.full((96,), 3.61 / 2**0.5))
+    atoms.calc = EMT()
+    atoms.get_potential_energy()
+    assert "energy" not in AtomicData.from_ase(atoms)
     boxed = AtomicData.from_ase(molecule("H2O"), molecule_cell_size=5.0)
     assert boxed.pbc.all()
     assert boxed.cell[0, 2, 2] > 10.0

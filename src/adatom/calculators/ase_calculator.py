@@ -120,7 +120,7 @@ class MLIPCalculator(Calculator):
         """Load a checkpoint as a calculator.
 
         Args:
-            name_or_path: As for :meth:`adatom.inference.predict_unit.MLIPPredictUnit.load`.
+            name_or_path: As for :func:`adatom.inference.pretrained_mlip.get_predict_unit`.
             task_name: The level of theory, needed only if the potential has several.
             inference_settings: How to compute.
             overrides: Settings of the model to change.
@@ -133,9 +133,7 @@ class MLIPCalculator(Calculator):
         Raises:
             AdatomError: If there is no such file or name, or the file is damaged.
         """
-        unit = MLIPPredictUnit.load(
-            name_or_path, inference_settings, overrides=overrides, device=device, dtype=dtype
-        )
+        unit = predict_unit_of(name_or_path, inference_settings, device, dtype, overrides)
         return cls(unit, task_name, charge=charge, spin=spin, skin=skin)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from adatom.core.errors import ConfigError
 from adatom.inference.predict_unit import MLIPPredictUnit, Settings
+from adatom.inference.pretrained_mlip import get_predict_unit
+from adatom.inference.settings import inference_settings
 from adatom.tasks.potential import Potential
 
 
@@ -16,6 +21,7 @@ def predict_unit_of(
     settings: Settings = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> MLIPPredictUnit:
     """Return a predict unit, loaded or prepared where it is not one yet.
 
@@ -25,6 +31,7 @@ def predict_unit_of(
         device: Where to compute; None means the CPU (not for a predict unit).
         dtype: Floating dtype of the network; None takes that of settings or potential (not for a
             predict unit).
+        overrides: Settings of a loaded checkpoint's model to change.
 
     Raises:
         ConfigError: If a predict unit is given together with what it has already.
@@ -37,7 +44,9 @@ def predict_unit_of(
                 fix="Give them to the predict unit.",
             )
         return source
-    settings = "default" if settings is None else settings
+    settings = inference_settings(settings)
+    if dtype is not None:
+        settings = replace(settings, base_precision_dtype=dtype)
     if isinstance(source, Potential):
-        return MLIPPredictUnit(source, settings, device=device or "cpu", dtype=dtype)
-    return MLIPPredictUnit.load(source, settings, device=device or "cpu", dtype=dtype)
+        return MLIPPredictUnit(source, settings, device=device or "cpu")
+    return get_predict_unit(source, settings, overrides, device or "cpu")

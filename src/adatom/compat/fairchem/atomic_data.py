@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.geometry import wrap_positions
 
 from adatom.core.errors import ConfigError, DataError, unknown_name
@@ -76,7 +77,8 @@ class AtomicData:
             sid: Identifier.
             molecule_cell_size: Put a molecule into a periodic box with this much vacuum around it,
                 in angstrom.
-            r_energy: Take the energy along, where there is one; likewise the next two.
+            r_energy: Take the energy along that a SinglePointCalculator, ``info`` or ``arrays``
+                hold; likewise the next two.
             r_forces: See there.
             r_stress: See there.
             r_data_keys: Accepted; charge and spin are read from ``atoms.info`` whether named or
@@ -93,6 +95,8 @@ class AtomicData:
         if external_graph_method not in _GRAPH_METHODS:
             raise unknown_name("method", str(external_graph_method), _GRAPH_METHODS)
         atoms = _in_box(input_atoms, molecule_cell_size)
+        if not isinstance(atoms.calc, SinglePointCalculator):
+            atoms = atoms.copy()  # without the calculator: its last results are no labels
         cell = np.array(atoms.cell.complete())
         read = from_ase(atoms, dataset=str(task_name or ""), sid=sid)
         wrapped = wrap_positions(atoms.positions, cell, pbc=atoms.pbc, eps=0)

@@ -68,6 +68,6 @@ class FAIRChemCalculator(MLIPCalculator):
         """
         say_that_seeds_do_nothing(seed)
         unit = pretrained_mlip.get_predict_unit(
-            str(name_or_path), inference_settings, overrides, device, workers=workers
+            name_or_path, inference_settings, overrides, device, workers=workers
         )
         return cls(unit, task_name)

@@ -16,6 +16,7 @@ from adatom.compat.fairchem.settings import settings_of
 from adatom.core.errors import ConfigError
 from adatom.data import atomic_data as own
 from adatom.inference import predict_unit as inference
+from adatom.inference import pretrained_mlip
 from adatom.inference.settings import InferenceSettings
 
 
@@ -124,16 +125,16 @@ def load_predict_unit(
     inference_settings: InferenceSettings | str = "default",
     overrides: Mapping[str, Any] | None = None,
     device: str | None = None,
-    atom_refs: Mapping[str, Any] | None = None,
-    form_elem_refs: Mapping[str, Any] | None = None,
+    atom_refs: Mapping[Any, Any] | None = None,
+    form_elem_refs: Mapping[Any, Any] | None = None,
     workers: int = 1,
     seed: int | None = None,
     **options: Any,
 ) -> MLIPPredictUnit:
-    """Load a checkpoint from a file, or by a name that adatom knows.
+    """Load a checkpoint from a file.
 
     Args:
-        path: The file, or a name.
+        path: The file.
         inference_settings: A preset's name or settings.
         overrides: Settings of the model to change, such as ``{"backbone": {"max_neighbors": 50}}``.
         device: Where to compute; None takes a GPU where there is one.
@@ -146,22 +147,14 @@ def load_predict_unit(
     Raises:
         AdatomError: If the file cannot be read, or an argument cannot be used.
     """
-    refuse_what_is_not_there(workers, options)
+    refuse_options({**options, "workers": None if workers == 1 else workers})
     say_that_seeds_do_nothing(seed)
-    unit = inference.MLIPPredictUnit.load(
-        path,
-        settings_of(inference_settings),
-        overrides=overrides,
-        device=device or default_device(),
+    settings = settings_of(inference_settings)
+    return MLIPPredictUnit(
+        pretrained_mlip.load_predict_unit(
+            path, settings, overrides, device, atom_refs, form_elem_refs
+        )
     )
-    given = {"atom_refs": atom_refs, "form_elem_refs": form_elem_refs}
-    unit.potential.metadata.update({k: dict(v) for k, v in given.items() if v is not None})
-    return MLIPPredictUnit(unit)
-
-
-def default_device() -> str:
-    """Return ``"cuda"`` where torch sees a GPU, else ``"cpu"``."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def say_that_seeds_do_nothing(seed: int | None) -> None:
@@ -174,14 +167,15 @@ def say_that_seeds_do_nothing(seed: int | None) -> None:
         )
 
 
-def refuse_what_is_not_there(workers: int, options: Mapping[str, Any]) -> None:
-    """Refuse several workers and unknown arguments.
+def refuse_options(options: Mapping[str, Any]) -> None:
+    """Refuse arguments that have no counterpart, unless they are None.
 
     Raises:
         ConfigError: If there are any.
     """
-    if workers != 1:
-        raise ConfigError(f"workers is {workers}", expected="1: one process computes here")
-    named = {name: value for name, value in options.items() if value is not None}
+    named = [f"{name}={value!r}" for name, value in options.items() if value is not None]
     if named:
-        raise ConfigError(f"The arguments {', '.join(named)} have no counterpart here")
+        raise ConfigError(
+            f"There is no counterpart of {', '.join(named)} here: one process computes",
+            fix="Leave it out.",
+        )
