@@ -110,10 +110,10 @@ def test_batch_equals_singles_whatever_the_order(options):
 def test_coefficients_of_experts_depend_on_composition_not_on_size():
     model = backbone(num_experts=3)
     one, two = structure(1, [8, 1]), structure(2, [8, 1, 8, 1])
-    coefficients = [model._route(d, model._embed_system(d))[1] for d in (one, two)]
+    coefficients = [model.route(d, model.embed_system(d))[1] for d in (one, two)]
     torch.testing.assert_close(coefficients[0], coefficients[1])
     shifted = backbone(num_experts=3, composition_mean_counts_zero=True)
-    coefficients = [shifted._route(d, shifted._embed_system(d))[1] for d in (one, two)]
+    coefficients = [shifted.route(d, shifted.embed_system(d))[1] for d in (one, two)]
     assert not torch.allclose(coefficients[0], coefficients[1])
 
 

@@ -11,6 +11,7 @@ from adatom.core.errors import ConfigError, DataError, GraphError
 from adatom.data.atomic_data import AtomicData
 from adatom.models.base import Backbone, Neighborhood, NodeFeatures
 from adatom.models.escn_block import EscnBlock
+<<<<<<< HEAD
 from adatom.models.escn_tiled import SharedInputs, tiled_features, tiled_unavailable
 from adatom.nn.embeddings import ChargeSpinEmbedding, DatasetEmbedding
 from adatom.nn.experts import (
@@ -115,6 +116,9 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         self.max_neighbors = max_neighbors
         self.max_num_elements = max_num_elements
         self.num_channels = sphere_channels
+        self.hidden_channels = hidden_channels
+        self.edge_channels = edge_channels
+        self.norm_type, self.act_type, self.ff_type = norm_type, act_type, ff_type
         self.num_message_layers = num_layers + 1
         self.num_distance_basis = num_distance_basis
         self.layout = CoefficientLayout(lmax, mmax)
@@ -158,6 +162,7 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
             for _ in range(num_layers)
         )
         self.norm = build_norm(norm_type, sphere_channels, lmax)
+        self._compiled: CompiledBackbone | None = None
 
     def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:
         """Compute node features; see :meth:`adatom.models.base.Backbone.forward`.
@@ -173,6 +178,9 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
                 expected=f"{self.num_message_layers}, one per message-passing layer",
             )
         self._check_elements(data)
+        compiled = self._compiled_for(edges)
+        if compiled is not None:
+            return compiled.features(self, data, edges[0])
         system = self.embed_system(data)
         groups, coefficients = self.route(data, system)
         types = self.element_types(data)
@@ -192,6 +200,9 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
 
     def unavailable(self, mode: str) -> str | None:
         """Say why an execution mode cannot be had; see :class:`adatom.models.base.Execution`."""
+        if mode == "compiled":
+            found = kernel_of(self)
+            return found if isinstance(found, str) else None
         return tiled_unavailable(self) if mode == "tiled" else super().unavailable(mode)
 
     def embed(
@@ -206,6 +217,23 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         """Return what the invariant features start from, ``[N, C]``."""
         elements: torch.Tensor = self.sphere_embedding(data.atomic_numbers)
         return elements + per_atom
+=======
+        if mode == "compiled":
+            found = kernel_of(self)
+            return found if isinstance(found, str) else None
+        return None if mode == "tiled" else super().unavailable(mode)
+>>>>>>> 6cf11e2 (eSCN-MD with frozen weights as a kernel compiled on first use)
+
+    def _compiled_for(self, edges: Sequence[Neighborhood]) -> CompiledBackbone | None:
+        """Return the compiled kernel with the present weights, or None where it is of no use."""
+        if self.execution.mode != "compiled" or any(layer is not edges[0] for layer in edges):
+            return None
+        if self._compiled is None or not self._compiled.is_current():
+            self._compiled = None
+            kernel = kernel_of(self)
+            if isinstance(kernel, Kernel) and not any(p.requires_grad for p in self.parameters()):
+                self._compiled = CompiledBackbone(self, kernel)
+        return self._compiled
 
     def _build_router(self, channels: int, num_experts: int, use_composition: bool) -> None:
         self.routing_mlp: nn.Sequential | None = None

@@ -1,0 +1,92 @@
+"""The arguments of one call of the kernel (``AdatomProblem`` in ``cpp/problem.h``)."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import torch
+
+_INT, _LONG, _DOUBLE, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
+
+
+class Problem(ctypes.Structure):
+    """See ``cpp/problem.h``; the order of the fields is part of the interface."""
+
+    _fields_ = (
+        *(
+            (name, _INT)
+            for name in (
+                *("channels", "hidden", "edge_channels", "basis", "lmax", "mmax", "layers", "types"),
+                *("groups", "systems", "threads", "room"),
+                *("charge_start", "charge_stop", "spin_start", "spin_stop"),
+            )
+        ),
+        ("cutoff", _DOUBLE),
+        ("degree_rescale", _DOUBLE),
+        ("atoms", _LONG),
+        ("edges", _LONG),
+        ("kept_bytes", _LONG),
+        *(
+            (name, _POINTER)
+            for name in (
+                *("weights", "first_edge", "source", "pairs", "group", "system", "vectors"),
+                *("invariants", "embeddings", "charge", "spin"),
+            )
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Systems:
+    """What a call needs of the systems, apart from geometry.
+
+    Attributes:
+        types: ``[N]`` int64 element type of each atom.
+        num_types: T.
+        group: ``[N]`` int32; which merged weights.
+        num_groups: G.
+        system: ``[N]`` int32.
+        invariants: ``[N, C]`` what the invariant features start from.
+        embeddings: ``[B, C]`` of charge, spin and dataset.
+        charge: ``[B]`` in the network's dtype.
+        spin: ``[B]`` in the network's dtype.
+        weights: Addresses of the weights in order.
+        tensors: What they are addresses of.
+    """
+
+    types: torch.Tensor
+    num_types: int
+    group: torch.Tensor
+    num_groups: int
+    system: torch.Tensor
+    invariants: torch.Tensor
+    embeddings: torch.Tensor
+    charge: torch.Tensor
+    spin: torch.Tensor
+    weights: ctypes.Array[ctypes.c_void_p]
+    tensors: list[torch.Tensor]
+
+
+@dataclass(frozen=True)
+class EdgeArrays:
+    """The edges in the kernel's form.
+
+    Attributes:
+        source: ``[E]`` int32.
+        pairs: ``[E]`` int32, target type * T + source type.
+        first_edge: ``[N + 1]`` int64.
+    """
+
+    source: torch.Tensor
+    pairs: torch.Tensor
+    first_edge: torch.Tensor
+
+
+def edge_arrays(source: torch.Tensor, target: torch.Tensor, systems: Systems) -> EdgeArrays:
+    """Convert edges, sorted by target."""
+    atoms = systems.types.shape[0]
+    first_edge = torch.zeros(atoms + 1, dtype=torch.int64)
+    torch.cumsum(torch.bincount(target, minlength=atoms), 0, out=first_edge[1:])
+    pairs = torch.add(systems.types[source], systems.types[target], alpha=systems.num_types)
+    return EdgeArrays(source.to(torch.int32), pairs.to(torch.int32), first_edge)
