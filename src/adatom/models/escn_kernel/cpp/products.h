@@ -21,16 +21,19 @@ static ADATOM_INLINE void block(const real *__restrict x, int64_t x_stride,
                                 const real *__restrict panel, int k, real *__restrict y,
                                 int64_t y_stride, int columns) {
   vec sum[ROWS][kVectors];
+#pragma GCC unroll 16
   for (int r = 0; r < ROWS; ++r)
     for (int v = 0; v < kVectors; ++v) sum[r][v] = vec{};
   for (int i = 0; i < k; ++i, panel += kPanel) {
     vec b[kVectors];
     for (int v = 0; v < kVectors; ++v) b[v] = load<vec>(panel + v * kLanes);
+#pragma GCC unroll 16
     for (int r = 0; r < ROWS; ++r) {
       const real a = x[r * x_stride + i];
       for (int v = 0; v < kVectors; ++v) sum[r][v] += a * b[v];
     }
   }
+#pragma GCC unroll 16
   for (int r = 0; r < ROWS; ++r) {
     real *out = y + r * y_stride;
     if (columns == kPanel) {
