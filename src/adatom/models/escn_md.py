@@ -11,7 +11,8 @@ from adatom.core.errors import ConfigError, DataError, GraphError
 from adatom.data.atomic_data import AtomicData
 from adatom.models.base import Backbone, Neighborhood, NodeFeatures
 from adatom.models.escn_block import EscnBlock
-<<<<<<< HEAD
+from adatom.models.escn_kernel.build import Kernel
+from adatom.models.escn_kernel.kernel import CompiledBackbone, kernel_of
 from adatom.models.escn_tiled import SharedInputs, tiled_features, tiled_unavailable
 from adatom.nn.embeddings import ChargeSpinEmbedding, DatasetEmbedding
 from adatom.nn.experts import (
@@ -217,12 +218,6 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         """Return what the invariant features start from, ``[N, C]``."""
         elements: torch.Tensor = self.sphere_embedding(data.atomic_numbers)
         return elements + per_atom
-=======
-        if mode == "compiled":
-            found = kernel_of(self)
-            return found if isinstance(found, str) else None
-        return None if mode == "tiled" else super().unavailable(mode)
->>>>>>> 6cf11e2 (eSCN-MD with frozen weights as a kernel compiled on first use)
 
     def _compiled_for(self, edges: Sequence[Neighborhood]) -> CompiledBackbone | None:
         """Return the compiled kernel with the present weights, or None where it is of no use."""

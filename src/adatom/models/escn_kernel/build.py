@@ -68,8 +68,8 @@ def kernel_for(dtype: torch.dtype) -> Kernel | str:
         return _kernel(dtype)
 
 
-@lru_cache(maxsize=len(_REAL))
-def _kernel(dtype: torch.dtype) -> Kernel | str:
+def kernel_from_scratch(dtype: torch.dtype) -> Kernel | str:
+    """Return what :func:`kernel_for` would in a new process."""
     compiler = _compiler()
     if compiler is None:
         return "There is no C++ compiler (install g++ or clang++, or set CXX)."
@@ -83,6 +83,9 @@ def _kernel(dtype: torch.dtype) -> Kernel | str:
         return _load(path, dtype)
     except OSError as error:
         return f"The compiled kernel {str(path)!r} cannot be loaded: {error}"
+
+
+_kernel = lru_cache(maxsize=len(_REAL))(kernel_from_scratch)
 
 
 def cache_folder() -> Path:

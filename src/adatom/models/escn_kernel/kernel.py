@@ -10,29 +10,28 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adatom.core.errors import ConfigError
 from adatom.data.atomic_data import AtomicData
-from adatom.models.base import Execution, Neighborhood, NodeFeatures
+from adatom.models.base import Neighborhood, NodeFeatures
 from adatom.models.escn_kernel.build import Kernel, kernel_for
+from adatom.models.escn_kernel.call import Call, CompiledFeatures
 from adatom.models.escn_kernel.expert_cache import ExpertCache, Layers
 from adatom.models.escn_kernel.packing import (
+    bias_of,
     convolution_weights,
     element_table,
     feed_forward_weights,
+    norm_weights,
     radial_weights,
     rotation_constants,
 )
-from adatom.models.escn_kernel.problem import EdgeArrays, Problem, Systems, edge_arrays
+from adatom.models.escn_kernel.problem import Problem, Systems, edge_arrays
 
 if TYPE_CHECKING:
     from adatom.models.escn_block import EscnBlock
     from adatom.models.escn_md import eSCNMDBackbone
 
-#: Edges computed at once, so that a tile stays in the cache of one core.
-_TILE = 60
 #: Different sets of systems that are remembered.
 _MAX_SYSTEMS = 8
-_DEGREE_RESCALE = 5.0
 
 
 #: What the kernel computes; anything else goes through PyTorch.
@@ -100,8 +99,8 @@ class CompiledBackbone:
         with torch.no_grad():
             systems = self._prepared(backbone, data)
             arrays = edge_arrays(edges.source, edges.target, systems)
-        call = _Call(self, backbone, systems, arrays)
-        scalars, spherical = _Features.apply(  # type: ignore[no-untyped-call]
+        call = Call(self, backbone, systems, arrays)
+        scalars, spherical = CompiledFeatures.apply(  # type: ignore[no-untyped-call]
             edges.vectors, call
         )
         return NodeFeatures(scalars, spherical)
@@ -166,12 +165,12 @@ class CompiledBackbone:
         tensors += radial_weights(degree, element_table(degree, *tables), panel)
         for k, block in enumerate(self._blocks):
             conv = block.edge_wise.so2_conv_1
-            tensors += [block.norm_1.affine_weight, block.norm_1.affine_bias]
+            tensors += norm_weights(block.norm_1)
             tensors += radial_weights(conv.rad_func, element_table(conv.rad_func, *tables), panel)
-            tensors += [conv.fc_m0.bias, block.edge_wise.so2_conv_2.fc_m0.bias]
+            tensors += [bias_of(conv.fc_m0), bias_of(block.edge_wise.so2_conv_2.fc_m0)]
             tensors += itertools.chain.from_iterable(group[k] for group in merged)
             tensors += self._feed_forward[k]
-        tensors += [backbone.norm.affine_weight, backbone.norm.affine_bias]
+        tensors += norm_weights(backbone.norm)
         tensors = [tensor.detach().contiguous() for tensor in tensors]
         of_system = torch.zeros(data.num_systems) if groups is None else torch.tensor(groups)
         dtype = self.kernel.dtype
@@ -188,136 +187,3 @@ class CompiledBackbone:
             weights=(ctypes.c_void_p * len(tensors))(*(t.data_ptr() for t in tensors)),
             tensors=tensors,
         )
-
-
-class _Call:
-    """One forward and at most one backward pass."""
-
-    def __init__(
-        self,
-        owner: CompiledBackbone,
-        backbone: eSCNMDBackbone,
-        systems: Systems,
-        edges: EdgeArrays,
-    ) -> None:
-        self.owner = owner
-        self.systems = systems
-        self.edges = edges
-        self.vectors = torch.empty(0)
-        self.problem = _problem(backbone, systems, edges)
-        self.engine: int | None = None
-
-    def forward(self, vectors: torch.Tensor, *, keep: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        self.vectors = vectors.detach().contiguous()
-        problem, channels = self.problem, self.problem.channels
-        problem.vectors = self.vectors.data_ptr()
-        if not keep:
-            problem.kept_bytes = 0
-        shape = (problem.atoms, (problem.lmax + 1) ** 2, channels)
-        scalars, spherical = vectors.new_empty(problem.atoms, channels), vectors.new_empty(shape)
-        self.engine = self.owner.borrow(problem)
-        status = self.owner.kernel.library.adatom_forward(
-            self.engine, ctypes.byref(problem), scalars.data_ptr(), spherical.data_ptr()
-        )
-        _check(status)
-        if not keep:
-            self.release()
-        return scalars, spherical
-
-    def backward(self, *gradients: torch.Tensor | None) -> torch.Tensor:
-        if self.engine is None:
-            raise ConfigError(
-                "The compiled kernel was asked for a second derivative or backward pass",
-                fix="Set backbone.execution = Execution('general') for this.",
-            )
-        given = [None if g is None else g.contiguous() for g in gradients]
-        result = torch.zeros_like(self.vectors)
-        status = self.owner.kernel.library.adatom_backward(
-            self.engine,
-            ctypes.byref(self.problem),
-            *(None if g is None else g.data_ptr() for g in given),
-            result.data_ptr(),
-        )
-        _check(status)
-        self.release()
-        return result
-
-    def release(self) -> None:
-        """Give the engine back."""
-        engine, self.engine = self.engine, None
-        if engine is not None:
-            self.owner.give_back(engine)
-
-    def __del__(self) -> None:
-        """Give the engine back if there was no backward pass."""
-        if "engine" in self.__dict__:
-            self.release()
-
-
-class _Features(torch.autograd.Function):
-    """Scalars ``[N, C]`` and spherical features ``[N, S, C]`` from edge vectors ``[E, 3]``."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, vectors: torch.Tensor, call: _Call
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        ctx.set_materialize_grads(False)
-        keep = vectors.requires_grad
-        if keep:
-            ctx.call = call
-        return call.forward(vectors, keep=keep)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: torch.Tensor | None) -> tuple[torch.Tensor, None]:
-        if torch.is_grad_enabled():
-            raise ConfigError(
-                "The compiled kernel has first derivatives only",
-                fix="Set backbone.execution = Execution('general') for second ones.",
-            )
-        return ctx.call.backward(*gradients), None
-
-
-def _problem(backbone: eSCNMDBackbone, systems: Systems, edges: EdgeArrays) -> Problem:
-    execution: Execution = backbone.execution
-    charge = backbone.charge_channels or slice(0, 0)
-    spin = backbone.spin_channels or slice(0, 0)
-    return Problem(
-        channels=backbone.num_channels,
-        hidden=backbone.hidden_channels,
-        edge_channels=backbone.edge_channels,
-        basis=backbone.num_distance_basis,
-        lmax=backbone.layout.lmax,
-        mmax=backbone.layout.mmax,
-        layers=len(backbone.blocks),
-        types=systems.num_types,
-        groups=systems.num_groups,
-        systems=systems.embeddings.shape[0],
-        threads=max(1, min(torch.get_num_threads(), systems.types.shape[0])),
-        room=execution.edges_per_tile or _TILE,
-        charge_start=charge.start,
-        charge_stop=charge.stop,
-        spin_start=spin.start,
-        spin_stop=spin.stop,
-        cutoff=backbone.cutoff,
-        degree_rescale=_DEGREE_RESCALE,
-        atoms=systems.types.shape[0],
-        edges=edges.source.shape[0],
-        kept_bytes=execution.kept_bytes,
-        weights=ctypes.addressof(systems.weights),
-        first_edge=edges.first_edge.data_ptr(),
-        source=edges.source.data_ptr(),
-        pairs=edges.pairs.data_ptr(),
-        group=systems.group.data_ptr(),
-        system=systems.system.data_ptr(),
-        invariants=systems.invariants.data_ptr(),
-        embeddings=systems.embeddings.data_ptr(),
-        charge=systems.charge.data_ptr(),
-        spin=systems.spin.data_ptr(),
-    )
-
-
-def _check(status: int) -> None:
-    if status == 1:
-        raise MemoryError("The compiled kernel ran out of memory")
-    if status:
-        raise RuntimeError("The compiled kernel failed")

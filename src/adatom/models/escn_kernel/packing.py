@@ -14,7 +14,9 @@ import torch
 from torch import nn
 
 from adatom.models.escn_block import EscnBlock
+from adatom.nn.experts import MixedLinear
 from adatom.nn.feed_forward import SpectralFeedForward
+from adatom.nn.norms import RMSNormSH
 from adatom.nn.radial import RadialMLP
 from adatom.nn.so3 import SO3Linear
 from adatom.nn.wigner import _generators, _tables
@@ -76,7 +78,8 @@ def element_table(
     _, source, target = first.weight.split([net.num_basis, width, width], dim=1)
     by_source = torch.addmm(first.bias, source_features, source.T)
     by_target = target_features @ target.T
-    return (by_target.unsqueeze(1) + by_source).flatten(0, 1)
+    table: torch.Tensor = (by_target.unsqueeze(1) + by_source).flatten(0, 1)
+    return table
 
 
 def convolution_weights(
@@ -105,11 +108,21 @@ def convolution_weights(
     ]
 
 
+def norm_weights(norm: nn.Module) -> list[torch.Tensor]:
+    """Return scale and bias."""
+    own = cast("RMSNormSH", norm)
+    return [own.affine_weight, own.affine_bias]
+
+
+def bias_of(layer: MixedLinear) -> torch.Tensor:
+    """Return the bias of a layer that has one."""
+    return cast("torch.Tensor", layer.bias)
+
+
 def feed_forward_weights(block: EscnBlock, panel: int) -> Iterator[torch.Tensor]:
     """Yield the weights of the network on each atom."""
     network = cast("SpectralFeedForward", block.atom_wise)
-    yield block.norm_2.affine_weight
-    yield block.norm_2.affine_bias
+    yield from norm_weights(block.norm_2)
     if network.scalar_mlp is not None:
         gates = cast("nn.Linear", network.scalar_mlp[0])
         yield from both(gates.weight.T, panel)

@@ -17,7 +17,16 @@ class Problem(ctypes.Structure):
         *(
             (name, _INT)
             for name in (
-                *("channels", "hidden", "edge_channels", "basis", "lmax", "mmax", "layers", "types"),
+                *(
+                    "channels",
+                    "hidden",
+                    "edge_channels",
+                    "basis",
+                    "lmax",
+                    "mmax",
+                    "layers",
+                    "types",
+                ),
                 *("groups", "systems", "threads", "room"),
                 *("charge_start", "charge_stop", "spin_start", "spin_stop"),
             )
