@@ -142,8 +142,8 @@ def test_memory_is_bounded_and_stays_out_of_state_and_copies():
         evaluate(model, structure(1, [8, 1, 1, 29], charge=charge))
     memories = [m for module in model.modules() for m in vars(module).values()]
     memories = [m for m in memories if isinstance(m, PreparedWeights)]
-    assert memories
-    assert all(len(memory) == 4 for memory in memories)
+    # Those that experts do not enter have one value.
+    assert {len(memory) for memory in memories} == {1, 4}
     assert set(model.state_dict()) == names
     for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         held = [m for module in other.modules() for m in vars(module).values()]

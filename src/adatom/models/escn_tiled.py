@@ -160,7 +160,8 @@ def _share_out(budget: _Budget, steps: list[_Step]) -> None:
         messages.kept_mapped = budget.take(edges, messages.spec.num_outputs, parts)
     for k, messages in enumerate(layers):
         edges, parts = len(messages.edges.vectors), len(layers) - k
-        messages.kept_weights = budget.take(edges, messages.spec.num_weights, parts)
+        numbers = messages.spec.num_weights + messages.spec.radial.numbers_per_edge()
+        messages.kept_weights = budget.take(edges, numbers, parts)
     atoms = steps[0].shared.data.num_atoms
     numbers = _STEP_GRAPH * steps[0].backbone.layout.node_size * steps[0].backbone.num_channels
     for k, step in enumerate(steps):

@@ -28,25 +28,23 @@ class FrozenRadial:
     Args:
         network: The weights.
         types: The element types.
-        order: ``[out]`` int64; which output comes where, or None for as stored.
+        last: Weight and bias of the last layer with its outputs in another order, or None.
     """
 
     def __init__(
         self,
         network: RadialMLP,
         types: ElementTypes,
-        order: torch.Tensor | None = None,
+        last: tuple[torch.Tensor, torch.Tensor] | None = None,
     ) -> None:
-        first, norm_1, _, second, norm_2, _, last = network.net
+        first, norm_1, _, second, norm_2, _, _ = network.net
         self._norms = (cast("nn.LayerNorm", norm_1), cast("nn.LayerNorm", norm_2))
         self._second = cast("nn.Linear", second)
         table = network.element_table(types.source_features, types.target_features)
         self._table = table.detach()
         self._first = cast("nn.Linear", first).weight[:, : network.num_basis]
-        self.weight, self.bias = cast("nn.Linear", last).weight, cast("nn.Linear", last).bias
-        if order is not None:
-            self.weight = cast("nn.Parameter", self.weight.index_select(0, order))
-            self.bias = cast("nn.Parameter", self.bias.index_select(0, order))
+        stored = network.final
+        self.weight, self.bias = last or (stored.weight, stored.bias)
 
     def hidden(self, basis: torch.Tensor, pairs: torch.Tensor) -> tuple[torch.Tensor, RadialStates]:
         """Return all but the last layer ``[n, Ce]``, and what the adjoint needs of it.
@@ -61,6 +59,10 @@ class FrozenRadial:
         z, mean_2, scale_2 = self._norm(1, second)
         states = RadialStates((x, second), (mean, mean_2), (scale, scale_2), (y, z))
         return nn.functional.silu(z), states
+
+    def numbers_per_edge(self) -> int:
+        """Return how many numbers :class:`RadialStates` holds per edge."""
+        return 4 * self.weight.shape[1] + 4
 
     def hidden_adjoint(self, gradient: torch.Tensor, states: RadialStates) -> torch.Tensor:
         """Return the gradient of the basis ``[n, K]`` from that of the hidden layer ``[n, Ce]``."""

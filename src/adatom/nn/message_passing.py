@@ -154,7 +154,7 @@ class Edgewise(nn.Module):
             self.act.channels,
             *first.three_products(coefficients),
             cast("nn.Parameter", first.fc_m0.bias),
-            FrozenRadial(first.rad_func, types, first.weight_order()),
+            FrozenRadial(first.rad_func, types, first.radial_last()),
             second.degree_matrices(coefficients),
             cast("nn.Parameter", bias).view(-1, second.out_channels),
         )

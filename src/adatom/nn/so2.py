@@ -127,6 +127,7 @@ class SO2Convolution(_SO2Maps):
         self.rad_func = RadialMLP(*radial, rows)
         # Stored outputs run over (order, degree, input, channel); here each input comes alone.
         stored = torch.arange(rows).view(-1, 2, in_channels)
+        self._prepared_radial: PreparedWeights[list[torch.Tensor]] = PreparedWeights()
         self.register_buffer("by_input", stored.transpose(0, 1).flatten(), persistent=False)
 
     by_input: torch.Tensor
@@ -181,15 +182,22 @@ class SO2Convolution(_SO2Maps):
         triples = zip(rest[::3], rest[1::3], rest[2::3], strict=True)
         return first, list(triples)
 
-    def weight_order(self) -> torch.Tensor:
-        """Return which radial weight multiplies each input of :meth:`three_products`."""
-        stored = torch.arange(2 * sum(self.weight_sizes), device=self.by_input.device)
-        return torch.cat(
-            [
-                part.view(-1, 2, self.in_channels).transpose(0, 1).flatten()
-                for part in torch.split(stored, [2 * size for size in self.weight_sizes])
-            ]
-        )
+    def radial_last(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return weight and bias of the radial network's last layer.
+
+        Outputs are in the order of the inputs of :meth:`three_products`.
+        """
+        last = self.rad_func.final
+
+        def make() -> list[torch.Tensor]:
+            stored = torch.arange(len(last.bias), device=last.bias.device)
+            parts = torch.split(stored, [2 * size for size in self.weight_sizes])
+            by_input = [part.view(-1, 2, self.in_channels).transpose(0, 1) for part in parts]
+            order = torch.cat([part.flatten() for part in by_input])
+            return [last.weight.index_select(0, order), last.bias.index_select(0, order)]
+
+        weight, bias = self._prepared_radial.get([last.weight, last.bias], None, make)
+        return weight, bias
 
     def _halves(self, merged: torch.Tensor) -> list[torch.Tensor]:
         """Return the columns of each of the two inputs."""

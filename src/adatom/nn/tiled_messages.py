@@ -14,6 +14,7 @@ import torch
 from adatom.nn.buffer_pool import Loan
 from adatom.nn.edge_tiles import AtomBlock, EdgeTile
 from adatom.nn.frozen_convolution import FrozenConvolution
+from adatom.nn.frozen_radial import RadialStates
 from adatom.nn.tile_geometry import TileGeometry
 from adatom.nn.tiled_edges import TiledEdges
 
@@ -27,11 +28,17 @@ class KeptMessages(NamedTuple):
         loan: Holds the memory of the others.
         mapped: ``[edges, outputs]`` outputs of the first maps.
         weights: ``[edges, weights]`` radial weights.
+        states: Of the radial network, by the first edge of the tile.
     """
 
     loan: Loan
     mapped: torch.Tensor
     weights: torch.Tensor
+    states: dict[int, RadialStates]
+
+    def holds_weights(self, tile: EdgeTile) -> bool:
+        """Tell whether the radial weights of a tile are kept."""
+        return bool(tile.edges.stop <= len(self.weights))
 
 
 class _Workspace:
@@ -70,7 +77,7 @@ class TiledMessages:
 
     Attributes:
         kept_mapped: Of how many edges the outputs of the first maps are kept for the adjoint.
-        kept_weights: Of how many the radial weights.
+        kept_weights: Of how many the radial weights and what leads to them.
     """
 
     def __init__(self, spec: FrozenConvolution, edges: TiledEdges) -> None:
@@ -92,7 +99,8 @@ class TiledMessages:
         if keep:
             shapes = [(self.kept_mapped, spec.num_outputs), (self.kept_weights, spec.num_weights)]
             loan = Loan(shapes, features)
-            kept = KeptMessages(loan, *loan.tensors)
+            mapped, weights = loan.tensors
+            kept = KeptMessages(loan, mapped, weights, {})
         space = _Workspace(spec, self.edges.tiles, features)
         for block in self.edges.blocks:
             sums = [features.new_zeros(block.num_atoms, *shape) for shape in spec.sum_shapes]
@@ -100,6 +108,8 @@ class TiledMessages:
             for tile in block.tiles:
                 step = _Step(self, block, tile, space, kept)
                 step.convolve(features)
+                if kept and kept.holds_weights(tile):
+                    kept.states[tile.edges.start] = step.states
                 step.activate()
                 returns = step.geometry.returns
                 for m, total in enumerate(sums):
@@ -136,7 +146,7 @@ class TiledMessages:
             to_sums = spec.map_sums_adjoint(own, block.group)
             to_return_sums = (own * bias).sum(2)
             for tile in block.tiles:
-                step = _Step(self, block, tile, space, kept)
+                step = _Step(self, block, tile, space, kept, recalls=True)
                 step.recall(features)
                 step.activate()
                 to_returns = step.sums_adjoint(to_sums)
@@ -150,7 +160,7 @@ class TiledMessages:
 
 
 class _Step:
-    """The work on one tile."""
+    """The work on one tile; ``recalls`` in the adjoint, which finds what was kept."""
 
     def __init__(
         self,
@@ -159,6 +169,8 @@ class _Step:
         tile: EdgeTile,
         space: _Workspace,
         kept: KeptMessages | None,
+        *,
+        recalls: bool = False,
     ) -> None:
         self.spec = messages.spec
         self.group = block.group
@@ -166,13 +178,17 @@ class _Step:
         self.space = space
         self.count = tile.num_edges
         self.geometry: TileGeometry = messages.edges.geometry(tile)
-        stop = tile.edges.stop
-        self.kept_mapped = kept.mapped[tile.edges] if kept and stop <= len(kept.mapped) else None
-        self.kept_weights = kept.weights[tile.edges] if kept and stop <= len(kept.weights) else None
-        own = space.mapped[: self.count]
-        self.mapped = own if self.kept_mapped is None else self.kept_mapped
-        own = space.weights[: self.count]
-        self.weights = own if self.kept_weights is None else self.kept_weights
+        self.mapped, self.weights = space.mapped[: self.count], space.weights[: self.count]
+        self.has_mapped = False
+        if kept and tile.edges.stop <= len(kept.mapped):
+            self.mapped = kept.mapped[tile.edges]
+            self.has_mapped = recalls
+        self.has_weights = False
+        if kept and kept.holds_weights(tile):
+            self.weights = kept.weights[tile.edges]
+            self.has_weights = recalls
+            if recalls:
+                self.states = kept.states[tile.edges.start]
 
     def rotate(self, features: torch.Tensor) -> None:
         """Fill ``source`` and ``target`` of the workspace, ``[n, R, C]``."""
@@ -184,12 +200,11 @@ class _Step:
 
     def radial(self) -> None:
         """Fill the radial weights ``[n, weights]``."""
+        if self.has_weights:
+            return
         radial = self.spec.radial
         hidden, self.states = radial.hidden(self.geometry.basis, self.tile.pairs)
-        if not self.ready:
-            torch.addmm(radial.bias, hidden, radial.weight.T, out=self.weights)
-
-    ready = False
+        torch.addmm(radial.bias, hidden, radial.weight.T, out=self.weights)
 
     def weigh(self) -> list[torch.Tensor]:
         """Multiply the rotated features by the weights; ``[n, 1 or 2, width]`` per order."""
@@ -243,11 +258,10 @@ class _Step:
 
     def recall(self, features: torch.Tensor) -> None:
         """Make what :meth:`convolve` leaves available again."""
-        if self.kept_mapped is None:
+        if not self.has_mapped:
             self.convolve(features)
             return
         self.rotate(features)
-        self.ready = self.kept_weights is not None
         self.radial()
 
     def activate(self) -> None:
@@ -342,11 +356,11 @@ class _Step:
         """
         space, rotations = self.space, self.geometry.rotations
         gathered = space.gathered[: self.count]
-        to_rotations = torch.zeros_like(rotations)
+        parts = []
         for atoms, gradient in ((self.tile.source, space.source), (self.tile.target, space.target)):
             own = gradient[: self.count]
             torch.index_select(features, 0, atoms, out=gathered)
-            to_rotations.baddbmm_(own, gathered.transpose(1, 2))
+            parts.append(torch.bmm(own, gathered.transpose(1, 2)))
             torch.bmm(rotations.transpose(1, 2), own, out=gathered)
             to_features.index_add_(0, atoms, gathered)
-        return to_rotations
+        return parts[0].add_(parts[1])
