@@ -186,14 +186,18 @@ def test_batches_follow_the_budget():
     assert model.fits(100, 100)
     assert not model.fits(100_000, 100)
     before = model.per_edge
-    model.succeeded(4000, 100, 2**26 + 4000 * 1000.0)
+    model.succeeded(4000, 100, 1, 2**26 + 4000 * 1000.0)
     assert model.learned
     assert model.per_edge < before
     assert model.bytes_of(4000, 100) > 4000 * 1000.0
-    assert model.fits(12_000, 400)
-    model.failed(12_000, 400)
-    assert not model.fits(12_000, 400)
+    assert model.fits(8_000, 400)
+    model.failed(8_000, 400)
+    assert not model.fits(8_000, 400)
     assert model.fits(1000, 100)
+    # Each composition needs merged weights of its own.
+    experts = MemoryModel(torch.device("cpu"), 1e9, per_kind=1e8)
+    assert experts.fits(100, 100, 5)
+    assert not experts.fits(100, 100, 11)
 
 
 def test_a_batch_is_split_between_equal_halves():
@@ -205,7 +209,7 @@ def test_a_batch_is_split_between_equal_halves():
     assert [len(first), len(second)] == [1, 3]
     first, second = halves(list(reversed(items)))
     assert [len(first), len(second)] == [3, 1]
-    assert [len(batch) for batch in packed(items, lambda edges, _: edges <= 12)] == [1, 2, 1]
+    assert [len(batch) for batch in packed(items, lambda edges, *_: edges <= 12)] == [1, 2, 1]
 
 
 @pytest.mark.slow

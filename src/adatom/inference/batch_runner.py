@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -18,12 +18,13 @@ from adatom.inference.extra_outputs import ExtraOutput
 from adatom.inference.finite import require_finite
 from adatom.inference.memory_model import MemoryModel, PeakMemory, free_memory
 from adatom.inference.out_of_memory import is_out_of_memory, release
-from adatom.inference.packing import Item, halves
+from adatom.inference.packing import Fits, Item, halves
 from adatom.inference.prediction import Prediction
 from adatom.inference.scopes import tf32_scope, thread_scope
 from adatom.inference.settings import GRAPH_BACKENDS, InferenceSettings
 from adatom.inference.single_atoms import SingleAtoms
 from adatom.models.gradients import cell_volume
+from adatom.nn.experts import MixedLinear
 from adatom.tasks.potential import PROPERTIES, Potential
 
 _NO_VOLUME = "it has no cell, hence no volume"
@@ -60,7 +61,11 @@ class BatchRunner:
         self.single_atoms = SingleAtoms(potential)
         self.engine = Engine(potential, settings, _merge)
         budget = settings.batch_memory
-        self.memory = MemoryModel(device, budget if budget >= 1 else budget * free_memory(device))
+        self.memory = MemoryModel(
+            device,
+            budget if budget >= 1 else budget * free_memory(device),
+            _merged_bytes(potential),
+        )
         self._available = AvailableProperties(potential, settings)
         self._compositions = Compositions(potential)
 
@@ -73,15 +78,15 @@ class BatchRunner:
         """Return how many atoms are looked at together: several batches' worth."""
         return max(2048, 2 * self.memory.largest[1])
 
-    def fits(self, names: Sequence[str] | None) -> Callable[[int, int], bool]:
-        """Return whether so many edges and atoms may be computed at once."""
+    def fits(self, names: Sequence[str] | None) -> Fits:
+        """Return what tells how much may be computed at once."""
         alone = bool(names) and "hessian" in (names or ())
         alone = alone or bool(names is None and self.settings.predict_untrained_hessian)
 
-        def fits(edges: int, atoms: int) -> bool:
+        def fits(edges: int, atoms: int, kinds: int) -> bool:
             if alone or (self.max_atoms is not None and atoms > self.max_atoms):
                 return False
-            return self.memory.fits(edges, atoms)
+            return self.memory.fits(edges, atoms, kinds)
 
         return fits
 
@@ -125,8 +130,9 @@ class BatchRunner:
         edges = 0 if data.edges is None else int(data.edges.index.shape[1])
         if single:
             return self.run([Item(0, data, keys[0])], names)[0]
-        grouped = all(a == b for a, b in pairwise(keys))
-        if not grouped or not self.fits(names)(edges, data.num_atoms):
+        # Systems of one kind that are apart would each have their weights merged.
+        grouped = len(set(keys)) == 1 + sum(a != b for a, b in pairwise(keys))
+        if not grouped or not self.fits(names)(edges, data.num_atoms, len(set(keys))):
             return None
         try:
             return self._compute(data, keys, names)
@@ -165,10 +171,10 @@ class BatchRunner:
             # The error's traceback holds the tensors of the attempt: it ends with this block.
         else:
             if meter is not None:
-                self.memory.succeeded(edges, atoms, meter.taken())
+                self.memory.succeeded(edges, atoms, len(set(keys)), meter.taken())
             return found
         release(self.device)
-        self.memory.failed(edges, atoms)
+        self.memory.failed(edges, atoms, len(set(keys)))
         if len(batch) == 1:
             return [self._lean(joined, keys, names)]
         first, second = halves(batch)
@@ -253,3 +259,9 @@ def _merge(potential: Potential, system: AtomicData) -> Potential:
     from adatom.checkpoint.merge import merged_potential
 
     return merged_potential(potential, system)
+
+
+def _merged_bytes(potential: Potential) -> float:
+    """Return what the merged expert weights of one composition take, in the forms they are used."""
+    layers = [m for m in potential.modules() if isinstance(m, MixedLinear) and m.num_experts]
+    return 2.0 * sum(m.weights.nbytes / m.num_experts for m in layers)

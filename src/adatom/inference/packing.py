@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from adatom.data.atomic_data import AtomicData, collate
 from adatom.inference.composition import Key
@@ -77,23 +78,31 @@ def with_edges(window: Sequence[Item], build: Callable[[AtomicData], AtomicData]
     return ordered
 
 
-def packed(ordered: Sequence[Item], fits: Callable[[int, int], bool]) -> Iterator[list[Item]]:
+class Fits(Protocol):
+    """Tells whether so much may be computed at once."""
+
+    def __call__(self, edges: int, atoms: int, kinds: int) -> bool:
+        """Answer for numbers of edges, atoms and compositions."""
+
+
+def packed(ordered: Sequence[Item], fits: Fits) -> Iterator[list[Item]]:
     """Fill batches in order; a structure that does not fit goes alone.
 
     Args:
-        ordered: Structures with edges.
-        fits: Whether so many edges and atoms may be computed at once; asked for every batch anew,
-            so that what was learned from one serves the next.
+        ordered: Structures with edges, those of one composition next to each other.
+        fits: Asked for every batch anew, so that what was learned from one serves the next.
     """
     batch: list[Item] = []
-    edges = atoms = 0
+    edges = atoms = kinds = 0
     for item in ordered:
-        if batch and not fits(edges + item.edges, atoms + item.atoms):
+        new = not batch or item.key != batch[-1].key
+        if batch and not fits(edges + item.edges, atoms + item.atoms, kinds + new):
             yield batch
-            batch, edges, atoms = [], 0, 0
+            batch, edges, atoms, kinds, new = [], 0, 0, 0, True
         batch.append(item)
         edges += item.edges
         atoms += item.atoms
+        kinds += new
     if batch:
         yield batch
 
