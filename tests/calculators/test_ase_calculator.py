@@ -121,6 +121,9 @@ def test_settings_belong_to_the_predict_unit(unit):
         MLIPCalculator(unit, inference_settings="turbo")
     turbo = MLIPCalculator(unit.potential, inference_settings="turbo")
     assert turbo.predict_unit.settings.merge_mole
+    by_ase = InferenceSettings(internal_graph_gen_version=1)
+    calculator = MLIPCalculator(unit.potential, inference_settings=by_ase)
+    assert calculator.neighbors.backend == "ase"
 
 
 def test_from_checkpoint_gives_the_reference_numbers(shared):

@@ -14,13 +14,12 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
 from adatom.calculators.task_rules import TaskRules
-from adatom.calculators.unit_of import predict_unit_of
+from adatom.calculators.unit_of import neighbors_of, predict_unit_of
 from adatom.core.errors import DataError
 from adatom.core.units import matrix_to_voigt
 from adatom.data.ase_convert import from_ase
 from adatom.data.atomic_data import AtomicData
 from adatom.data.charge_spin import charge_and_spin
-from adatom.graph.verlet import VerletList
 from adatom.inference.predict_unit import MLIPPredictUnit, Settings
 from adatom.inference.prediction import Prediction
 from adatom.tasks.potential import Potential
@@ -98,9 +97,7 @@ class MLIPCalculator(Calculator):
         self.implemented_properties = [
             name for name, source in _MADE_OF.items() if source in possible
         ]
-        self.neighbors = VerletList(
-            potential.cutoff, skin=skin, max_neighbors=potential.max_neighbors
-        )
+        self.neighbors = neighbors_of(self.predict_unit, skin)
         self._last: tuple[_State, AtomicData] | None = None
 
     @classmethod

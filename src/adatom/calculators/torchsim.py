@@ -9,10 +9,9 @@ from typing import Any
 import torch
 
 from adatom.calculators.task_rules import TaskRules
-from adatom.calculators.unit_of import predict_unit_of
+from adatom.calculators.unit_of import neighbors_of, predict_unit_of
 from adatom.core.errors import DataError, MissingExtraError
 from adatom.data.atomic_data import AtomicData
-from adatom.graph.verlet import VerletList
 from adatom.inference.predict_unit import MLIPPredictUnit, Settings
 from adatom.tasks.potential import Potential
 
@@ -64,9 +63,7 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]
         self.task_name = self.predict_unit.resolve_task(task_name)
         potential = self.predict_unit.potential
         self.rules = TaskRules(self.task_name, potential.domains[self.task_name])
-        self.neighbors = VerletList(
-            potential.cutoff, skin=skin, max_neighbors=potential.max_neighbors
-        )
+        self.neighbors = neighbors_of(self.predict_unit, skin)
         self._device = self.predict_unit.device
         self._dtype = dtype
         self._compute_forces = compute_forces

@@ -1,4 +1,4 @@
-"""What calculators are made of: a predict unit, however it is given."""
+"""What calculators are made of: a predict unit, however it is given, and its neighbors."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import torch
 
 from adatom.core.errors import ConfigError
+from adatom.graph.verlet import VerletList
 from adatom.inference.predict_unit import MLIPPredictUnit, Settings
 from adatom.inference.pretrained_mlip import get_predict_unit
-from adatom.inference.settings import inference_settings
+from adatom.inference.settings import GRAPH_BACKENDS, inference_settings
 from adatom.tasks.potential import Potential
 
 
@@ -50,3 +51,21 @@ def predict_unit_of(
     if isinstance(source, Potential):
         return MLIPPredictUnit(source, settings, device=device or "cpu")
     return get_predict_unit(source, settings, overrides, device or "cpu")
+
+
+def neighbors_of(unit: MLIPPredictUnit, skin: float) -> VerletList:
+    """Return a reused neighbor list as the unit's potential and settings want it.
+
+    Args:
+        unit: The predict unit.
+        skin: Verlet skin in angstrom.
+
+    Raises:
+        GraphError: If the skin is negative, or the search that the settings name does not exist.
+    """
+    return VerletList(
+        unit.potential.cutoff,
+        skin,
+        max_neighbors=unit.potential.max_neighbors,
+        backend=GRAPH_BACKENDS[unit.settings.internal_graph_gen_version],
+    )
