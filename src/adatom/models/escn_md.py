@@ -134,14 +134,7 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         self.charge_embedding = ChargeSpinEmbedding(chg_spin_emb_type, "charge", sphere_channels)
         self.spin_embedding = ChargeSpinEmbedding(chg_spin_emb_type, "spin", sphere_channels)
         mapping = dataset_mapping or {name: name for name in dataset_list or []}
-        if use_dataset_embedding and not mapping:
-            raise ConfigError(
-                "use_dataset_embedding is true, but no dataset names are given",
-                fix="Give dataset_list or dataset_mapping.",
-            )
-        self.dataset_embedding: DatasetEmbedding | None = None
-        if mapping and use_dataset_embedding is not False:
-            self.dataset_embedding = DatasetEmbedding(sphere_channels, mapping)
+        self.dataset_embedding = _dataset_embedding(sphere_channels, mapping, use_dataset_embedding)
         parts = 2 if self.dataset_embedding is None else 3
         self.mix_csd = linear(parts * sphere_channels, sphere_channels)
         self._build_router(sphere_channels, num_experts, use_composition_embedding)
@@ -342,6 +335,18 @@ def _check_sizes(**sizes: tuple[int, int]) -> None:
     for name, (value, least) in sizes.items():
         if value < least:
             raise ConfigError(f"{name} is {value}", expected=f"at least {least}")
+
+
+def _dataset_embedding(
+    channels: int, mapping: dict[str, str], use: bool | None
+) -> DatasetEmbedding | None:
+    """Return the embedding of the mapped names, or None if there are none or it is not wanted."""
+    if use and not mapping:
+        raise ConfigError(
+            "use_dataset_embedding is true, but no dataset names are given",
+            fix="Give dataset_list or dataset_mapping.",
+        )
+    return DatasetEmbedding(channels, mapping) if mapping and use is not False else None
 
 
 def _channel_range(channels: list[int] | None, available: int) -> slice | None:
