@@ -161,6 +161,54 @@ def test_tensors_are_views_with_checked_bounds(tmp_path):
                 file.tensor(records["t"])
 
 
+@pytest.mark.parametrize("stem", ["plain", "größe", "水"])
+def test_archives_are_named_after_their_file_in_any_language(tmp_path, stem):
+    torch.save({"a": torch.arange(5)}, tmp_path / f"{stem}.pt")
+    with open_archive(tmp_path / f"{stem}.pt") as file:
+        assert file.tensor(file.contents()["a"]).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_an_entry_under_the_name_of_another_is_refused(tmp_path):
+    """Its checksum would be right, but its weights those of another layer."""
+    torch.save({"a": torch.zeros(5), "b": torch.ones(5)}, tmp_path / "x.pt")
+    whole = (tmp_path / "x.pt").read_bytes()
+    directory = whole.index(b"PK\x01\x02")
+    swapped = whole[directory:].replace(b"x/data/1", b"x/data/0")
+    (tmp_path / "x.pt").write_bytes(whole[:directory] + swapped)
+    with pytest.raises(CheckpointError, match="same name"), open_archive(tmp_path / "x.pt"):
+        pass
+    swapped = whole[directory:].replace(b"x/data/1", b"x/data/2").replace(b"x/data/0", b"x/data/1")
+    (tmp_path / "x.pt").write_bytes(whole[:directory] + swapped.replace(b"data/2", b"data/0"))
+    with open_archive(tmp_path / "x.pt") as file:
+        contents = file.contents()
+        with pytest.raises(CheckpointError, match="another name where it lies"):
+            file.tensor(contents["a"])
+
+
+def test_a_memo_larger_than_the_program_is_refused_before_it_is_made():
+    program = b"\x80\x02Nr\xff\xff\xff\xff."
+    with pytest.raises(CheckpointError, match="remembers an object in place 4294967295"):
+        read_pickle(program, "x")
+
+
+def test_more_numbers_than_the_file_holds_are_refused(tmp_path):
+    torch.save({"a": torch.zeros(10**5)}, tmp_path / "x.pt")
+    with open_archive(tmp_path / "x.pt") as file:
+        record = file.contents()["a"]
+        with pytest.raises(CheckpointError, match="more numbers than it holds"):
+            [file.tensor(record) for _ in range(10)]
+
+
+def test_tensors_that_share_a_storage_do_not_share_memory(tmp_path):
+    whole = torch.arange(10.0)
+    torch.save({"a": whole, "b": whole[:5]}, tmp_path / "x.pt")
+    with open_archive(tmp_path / "x.pt") as file:
+        contents = file.contents()
+        a, b = file.tensor(contents["a"]), file.tensor(contents["b"])
+    a.zero_()
+    assert b.tolist() == [0, 1, 2, 3, 4]
+
+
 def test_damaged_archives_are_named(tmp_path):
     torch.save({"a": torch.arange(1000)}, tmp_path / "whole.pt")
     whole = (tmp_path / "whole.pt").read_bytes()

@@ -19,6 +19,8 @@ from adatom.core.errors import CheckpointError
 
 #: Instructions that reach objects other than through ``find_class``.
 _FORBIDDEN_OPCODES = {"EXT1", "EXT2", "EXT4"}
+#: Characters of the parser's reason that are shown; it may quote the file.
+_SHOWN = 200
 #: Instructions whose argument is a place in the memo.
 _MEMO_OPCODES = {"PUT", "BINPUT", "LONG_BINPUT"}
 
@@ -152,7 +154,7 @@ def read_pickle(program: bytes, source: str) -> Any:
     # A damaged or hostile program can make the parser fail in any way; all mean the same.
     except Exception as error:
         raise CheckpointError(
-            f"{source!r} is damaged: {error or type(error).__name__}",
+            f"{source!r} is damaged: {str(error)[:_SHOWN] or type(error).__name__}",
             fix="Copy or download the file again.",
         ) from error
     raise CheckpointError(

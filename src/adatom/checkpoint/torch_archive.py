@@ -25,6 +25,9 @@ _ZIP_MAGIC = b"PK\x03\x04"
 #: Magic, lengths of name and extra field; what lies between also stands in the directory.
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
+#: Set where a name is not in the zip format's old character set.
+_UTF8 = 0x800
+
 
 def is_torch_archive(path: Path) -> bool:
     """Whether the file is a zip archive, as ``torch.save`` writes."""
@@ -47,7 +50,7 @@ def open_archive(path: Path, *, verify: bool = True) -> Iterator[TorchArchive]:
     try:
         file = zipfile.ZipFile(path)
     # What a damaged directory of the archive can lead to.
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, ArithmeticError, struct.error) as error:
         raise _damaged(path, error) from error
     with file, MappedFile(path) as mapped:
         yield TorchArchive(path, file, mapped, verify=verify)
@@ -66,6 +69,8 @@ class TorchArchive:
         self._starts: dict[str, int] = {}
         self._described_bytes = 0
         self._entries = {entry.filename: entry for entry in file.infolist()}
+        if len(self._entries) != len(file.infolist()):
+            raise _damaged(path, "two entries have the same name")
         programs = [n for n in self._entries if n.endswith("/data.pkl") and n.count("/") == 1]
         if len(programs) != 1:
             raise CheckpointError(
@@ -118,14 +123,21 @@ class TorchArchive:
 
     def _after_local_header(self, entry: zipfile.ZipInfo) -> int:
         try:
-            (header,) = self._mapped.chunks(entry.header_offset, _LOCAL_HEADER.size)
+            header = self._bytes(entry.header_offset, _LOCAL_HEADER.size)
             magic, name_length, extra_length = _LOCAL_HEADER.unpack(header)
-        except (EOFError, ValueError, OSError) as error:
+            name = self._bytes(entry.header_offset + _LOCAL_HEADER.size, name_length)
+        except (EOFError, ValueError, OSError, ArithmeticError, struct.error) as error:
             raise _damaged(self.path, error) from error
         start: int = entry.header_offset + _LOCAL_HEADER.size + name_length + extra_length
         if magic != _ZIP_MAGIC or start + entry.file_size > self._mapped.num_bytes:
             raise _damaged(self.path, f"{entry.filename} lies outside the file")
+        # The checksum says nothing about which entry it is.
+        if name != entry.orig_filename.encode("utf-8" if entry.flag_bits & _UTF8 else "cp437"):
+            raise _damaged(self.path, f"{entry.filename} has another name where it lies")
         return start
+
+    def _bytes(self, start: int, size: int) -> bytes:
+        return b"".join(bytes(chunk) for chunk in self._mapped.chunks(start, size))
 
     def _check(self, entry: zipfile.ZipInfo, start: int) -> None:
         checksum = 0
@@ -147,7 +159,7 @@ class TorchArchive:
         entry = self._entry(name)
         start = self._after_local_header(entry)
         self._check(entry, start)
-        return b"".join(bytes(chunk) for chunk in self._mapped.chunks(start, entry.file_size))
+        return self._bytes(start, entry.file_size)
 
 
 def _numbers_needed(offset: int, shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
