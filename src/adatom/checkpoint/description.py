@@ -171,8 +171,8 @@ def _build_module(
     check_keys(entry, ["class_path", "init_args"], f"{name} in {source!r}")
     try:
         module = build(entry["class_path"], entry["init_args"], allow=allow)
-    # Arguments of a wrong type can fail anywhere inside the constructor.
-    except (AdatomError, TypeError, ValueError, RuntimeError) as error:
+    # Arguments of a wrong type or size can fail in any way anywhere inside the constructor.
+    except Exception as error:
         raise CheckpointError(f"The {name} of {source!r} cannot be built. {error}") from error
     if not isinstance(module, kind):
         raise CheckpointError(

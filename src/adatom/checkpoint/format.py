@@ -32,7 +32,7 @@ from adatom.checkpoint.weights import (
     fingerprint_of_stored,
     load_weights,
 )
-from adatom.core.errors import CheckpointError, ConfigError
+from adatom.core.errors import AdatomError, CheckpointError, ConfigError
 from adatom.core.files import atomic_write
 from adatom.core.mapped_file import MappedFile
 from adatom.models.registry import Allowed, registered_classes
@@ -118,7 +118,7 @@ def read_description(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = resolve_checkpoint(path)
     if is_torch_archive(path):
-        return read_fairchem(path, verify=False)[0]
+        return _read_official(path, verify=False)[0]
     _refuse_pickle(path)
     stored = _stored_description(read_header(path), path)
     return upgrade({k: v for k, v in stored.items() if k != "sha256"}, str(path))
@@ -156,7 +156,7 @@ def _class_paths(value: Any) -> Iterator[Any]:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """Return the current description and the tensors of a checkpoint of any kind."""
     if is_torch_archive(path):
-        return read_fairchem(path)
+        return _read_official(path, verify=True)
     _refuse_pickle(path)
     header = read_header(path)
     stored = _stored_description(header, path)
@@ -182,6 +182,22 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             name: file.tensor(t.start, t.dtype, t.shape) for name, t in header.tensors.items()
         }
     return description, tensors
+
+
+def _read_official(path: Path, *, verify: bool) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    try:
+        return read_fairchem(path, verify=verify)
+    except AdatomError as error:
+        if str(path) in str(error):
+            raise
+        raise CheckpointError(f"{str(path)!r} cannot be read: {error}") from error
+    # Settings of another form than expected can fail anywhere; all mean the same.
+    except Exception as error:
+        raise CheckpointError(
+            f"The settings in {str(path)!r} cannot be understood ({type(error).__name__}: "
+            f"{str(error)[:200]})",
+            expected="an official fairchem inference checkpoint",
+        ) from error
 
 
 def _refuse_pickle(path: Path) -> None:
