@@ -55,8 +55,8 @@ def test_unknown_settings_and_values_are_refused():
         InferenceSettings(base_precision_dtype="bfloat16")
     with pytest.raises(ConfigError, match="edge_chunk_size is 0"):
         InferenceSettings(edge_chunk_size=0)
-    with pytest.raises(ConfigError, match="internal_graph_gen_version is 4"):
-        InferenceSettings(internal_graph_gen_version=4)
+    with pytest.raises(ConfigError, match="internal_graph_gen_version is 3"):
+        InferenceSettings(internal_graph_gen_version=3)
     with pytest.raises(ConfigError, match="batch_memory"):
         InferenceSettings(batch_memory=0)
     with pytest.raises(ConfigError, match="a set of dataset names"):

@@ -34,7 +34,7 @@ DROPPED: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 
 #: Neighbor searches by the numbers that fairchem-core gives them.
-GRAPH_BACKENDS: Mapping[int, str] = MappingProxyType({1: "ase", 2: "auto", 3: "nvalchemi"})
+GRAPH_BACKENDS: Mapping[int, str] = MappingProxyType({1: "ase", 2: "auto"})
 _FAIRCHEM_MODES = ("umas_fast_pytorch", "umas_fast_gpu")
 _MODES = ("general", "tiled", "compiled")
 
@@ -58,7 +58,7 @@ class InferenceSettings:
             (:class:`adatom.models.base.Execution`); None takes the best that ``compile`` allows.
         external_graph_gen: The structures bring their edges; without them is an error.
         internal_graph_gen_version: Neighbor search: 2 is the fastest here; 1 is ASE's (slow, an
-            independent check); 3 is nvalchemi's (GPU). The edges are the same.
+            independent check). The edges are the same.
         edge_chunk_size: Edges computed at once; None leaves it to the backbone.
         torch_num_threads: CPU threads during a prediction; None takes one for small systems and
             up to torch's own number for larger ones.
@@ -120,7 +120,7 @@ class InferenceSettings:
         if self.internal_graph_gen_version not in GRAPH_BACKENDS:
             raise ConfigError(
                 f"internal_graph_gen_version is {self.internal_graph_gen_version}",
-                expected=f"one of: {', '.join(map(str, GRAPH_BACKENDS))}",
+                expected="2 (the fastest here, on every device) or 1 (ASE, as a check)",
             )
         if not self.batch_memory > 0:
             raise ConfigError(
