@@ -199,7 +199,8 @@ void Engine::start_features(const Pass &c, int rank) {
   int64_t atom = range.first_atom;
   tiles(c, rank, p.first_edge[range.first_atom], p.first_edge[range.last_atom],
         [&](int64_t edge, int count) {
-          radial_forward(c.w.degree, t.radial, p.pairs + edge, count, t.weights.data());
+          radial_forward(c.w.degree, t.radial, p.pairs + edge, t.frames.distance.data(), count,
+                         t.weights.data());
           for (int e = 0; e < count; ++e) {
             atom = target_of(p, edge + e, atom);
             const real *d = &t.frames.by_edge[size_t(e) * layout_.nodes.entries];
@@ -207,7 +208,7 @@ void Engine::start_features(const Pass &c, int rank) {
             for (int s = 0; s < S; ++s) {
               const int l = degree_of(s);
               const real factor = scale * d[layout_.nodes.entry(l, 0, s - l * l)];
-              const real *message = &t.weights[size_t(e) * c.w.degree.outputs + size_t(l) * C];
+              const real *message = &t.weights[size_t(t.radial.row[e]) * c.w.degree.outputs + size_t(l) * C];
               real *to = x + atom * row() + size_t(s) * C;
               for (int k = 0; k < C; ++k) to[k] += factor * message[k];
             }
@@ -223,13 +224,14 @@ void Engine::start_backward(const Pass &c, int rank, const real *to_x, real *to_
   int64_t atom = range.first_atom;
   tiles(c, rank, p.first_edge[range.first_atom], p.first_edge[range.last_atom],
         [&](int64_t edge, int count) {
-          radial_forward(c.w.degree, t.radial, p.pairs + edge, count, t.weights.data());
+          radial_forward(c.w.degree, t.radial, p.pairs + edge, t.frames.distance.data(), count,
+                         t.weights.data());
           std::fill(t.to_entries.begin(), t.to_entries.end(), real(0));
           for (int e = 0; e < count; ++e) {
             atom = target_of(p, edge + e, atom);
             const real *d = &t.frames.by_edge[size_t(e) * layout_.nodes.entries];
             real *to_d = &t.to_entries[size_t(e) * layout_.nodes.entries];
-            real *message = &t.weights[size_t(e) * out];
+            real *message = &t.weights[size_t(t.radial.row[e]) * out];
             const real inverse = real(1) / real(p.degree_rescale);
             real to_envelope = 0;
             for (int l = 0; l <= sizes_.lmax; ++l) {
@@ -253,7 +255,7 @@ void Engine::start_backward(const Pass &c, int rank, const real *to_x, real *to_
             t.to_distance[e] = to_envelope * t.slope[e];
           }
           (void)S;
-          radial_backward(c.w.degree, t.radial, count, t.weights.data(),
+          radial_backward(c.w.degree, t.radial, p.pairs + edge, count, t.weights.data(),
                           t.to_distance.data());
           rotations_backward(c.tables, t.frames, t.to_entries.data(), t.to_distance.data(), count,
                              to_vectors + 3 * edge);
@@ -278,13 +280,14 @@ void Engine::tile_forward(const Pass &c, const LayerWeights &layer, const Convol
                           int64_t edge, int count, real *outputs, bool inputs_only) {
   const AdatomProblem &p = c.p;
   TileSpace &t = w.tile;
-  radial_forward(layer.radial, t.radial, p.pairs + edge, count, t.weights.data());
+  radial_forward(layer.radial, t.radial, p.pairs + edge, t.frames.distance.data(), count,
+                         t.weights.data());
   if (inputs_only) return;
   int64_t atom = std::upper_bound(p.first_edge, p.first_edge + p.atoms + 1, edge) - p.first_edge - 1;
   for (int e = 0; e < count; ++e) {
     atom = target_of(p, edge + e, atom);
     const real *d = &t.frames.by_edge[size_t(e) * layout_.nodes.entries];
-    const real *weights = &t.weights[size_t(e) * layout_.weights];
+    const real *weights = &t.weights[size_t(t.radial.row[e]) * layout_.weights];
     real *inputs = &t.inputs[size_t(e) * layout_.inputs];
     rotate_and_weight(layout_, d, normed_.get() + p.source[edge + e] * row(), 0, weights, inputs);
     rotate_and_weight(layout_, d, normed_.get() + atom * row(), 1, weights, inputs);
@@ -362,14 +365,14 @@ void Engine::tile_backward(const Pass &c, const LayerWeights &layer, const Convo
   for (int e = 0; e < count; ++e) {
     atom = target_of(p, edge + e, atom);
     const real *d = &t.frames.by_edge[size_t(e) * E], *to_inputs = &t.inputs[size_t(e) * layout_.inputs];
-    real *weights = &t.weights[size_t(e) * layout_.weights], *to_d = &t.to_entries[size_t(e) * E];
+    real *weights = &t.weights[size_t(t.radial.row[e]) * layout_.weights], *to_d = &t.to_entries[size_t(e) * E];
     const int64_t source = p.source[edge + e];
     rotate_and_weight_backward(layout_, d, normed_.get() + source * row(), 0, weights, to_inputs,
                                to_y + source * row(), to_d);
     rotate_and_weight_backward(layout_, d, normed_.get() + atom * row(), 1, weights, to_inputs,
                                to_y + atom * row(), to_d);
   }
-  radial_backward(layer.radial, t.radial, count, t.weights.data(),
+  radial_backward(layer.radial, t.radial, p.pairs + edge, count, t.weights.data(),
                   t.to_distance.data());
   rotations_backward(c.tables, t.frames, t.to_entries.data(), t.to_distance.data(), count,
                      to_vectors + 3 * edge);

@@ -6,11 +6,11 @@
 extern "C" {
 struct AdatomProblem {
   int32_t channels, hidden, edge_channels, basis, lmax, mmax, layers, types;
-  int32_t groups, systems, threads, room;
-  int32_t charge_start, charge_stop, spin_start, spin_stop;
+  int32_t groups, systems, threads, room, intervals, charge_start, charge_stop, spin_start, spin_stop;
   double cutoff, degree_rescale;
   int64_t atoms, edges, kept_bytes;
   const void *const *weights;
+  const int32_t *ranks;        // of each table, [networks][types * types]
   const int64_t *first_edge;   // [atoms + 1]; edges sorted by target
   const int32_t *source;       // [edges]
   const int32_t *pairs;        // [edges]; target type * types + source type
@@ -41,7 +41,7 @@ struct Weights {
 // Takes the pointers one after the other.
 class Reader {
 public:
-  Reader(const AdatomProblem &p) : next_(p.weights), p_(p) {}
+  Reader(const AdatomProblem &p) : next_(p.weights), next_rank_(p.ranks), p_(p) {}
 
   Weights read() {
     Weights w;
@@ -58,6 +58,7 @@ public:
 
 private:
   const void *const *next_;
+  const int32_t *next_rank_;
   const AdatomProblem &p_;
 
   const real *take() { return static_cast<const real *>(*next_++); }
@@ -86,6 +87,13 @@ private:
     r.norm_2.bias = take();
     r.last = matrix(width, outputs);
     r.last_bias = take();
+    r.intervals = p_.intervals;
+    for (int pair = 0; r.intervals && pair < p_.types * p_.types; ++pair) {
+      RadialTable table;
+      table.coefficients = take();
+      table.outputs = matrix(*next_rank_++, outputs);
+      r.tables.push_back(table);
+    }
     return r;
   }
   Convolution convolution(const EdgeLayout &l) {

@@ -8,6 +8,14 @@ struct LayerNorm {
   const real *weight, *bias;
 };
 
+// The network for one pair of element types as a function of the distance only: `rank` functions,
+// polynomials of degree 5 on equal intervals up to the cutoff, times a matrix.
+struct RadialTable {
+  const real *coefficients;  // [intervals][kTerms][rank]
+  Matrix outputs;            // rank -> outputs
+};
+constexpr int kTerms = 6;
+
 // Linear, norm, SiLU, linear, norm, SiLU, linear. The elements' part of the first layer is a table
 // over pairs of element types, [types * types, Ce].
 struct RadialNetwork {
@@ -15,6 +23,8 @@ struct RadialNetwork {
   Matrix first, second, last;
   const real *table, *second_bias, *last_bias;
   LayerNorm norm_1, norm_2;
+  int intervals = 0;  // 0: there are no tables
+  std::vector<RadialTable> tables;
 };
 
 struct Envelope {
@@ -35,12 +45,14 @@ struct RadialSpace {
   int basis_size;
   real cutoff;
   std::vector<real> basis, offsets, hat_1, hat_2, act_1, act_2, gradient, scratch, rstd_1, rstd_2;
+  std::vector<int> row;    // where an edge stands: by pair where there are tables
+  std::vector<int> starts;  // of each pair, and the end
 
   RadialSpace(int room, int basis_size_, int width, real cutoff_)
       : basis_size(basis_size_), cutoff(cutoff_), basis(size_t(room) * basis_size_),
         offsets(basis.size()),        hat_1(size_t(room) * width), hat_2(hat_1.size()), act_1(hat_1.size()), act_2(hat_1.size()),
         gradient(std::max(hat_1.size(), basis.size())), scratch(gradient.size()), rstd_1(room),
-        rstd_2(room) {}
+        rstd_2(room), row(room) {}
 
   real spacing() const { return cutoff / real(basis_size - 1); }
 
@@ -106,10 +118,72 @@ static void norm_and_silu_backward(const LayerNorm &norm, int width, int count, 
   }
 }
 
-// out [count, outputs]; pairs: target type * types + source type of each edge.
-static void radial_forward(const RadialNetwork &net, RadialSpace &s, const int32_t *pairs, int count,
-                           real *out) {
+// Orders the edges of a tile by pair.
+static void order_by_pair(const RadialNetwork &net, RadialSpace &s, const int32_t *pairs, int count) {
+  const int number = int(net.tables.size());
+  s.starts.assign(number + 1, 0);
+  for (int e = 0; e < count; ++e) ++s.starts[pairs[e] + 1];
+  for (int p = 0; p < number; ++p) s.starts[p + 1] += s.starts[p];
+  for (int e = 0; e < count; ++e) s.row[e] = s.starts[pairs[e]]++;
+  for (int p = number; p > 0; --p) s.starts[p] = s.starts[p - 1];
+  s.starts[0] = 0;
+}
+
+// Values of the tables' functions in act_2 and their slopes in act_1, and the outputs.
+static void table_forward(const RadialNetwork &net, RadialSpace &s, const int32_t *pairs,
+                          const real *distance, int count, real *out) {
   const int width = net.width;
+  const real density = real(net.intervals) / s.cutoff;
+  order_by_pair(net, s, pairs, count);
+  for (int e = 0; e < count; ++e) {
+    const RadialTable &table = net.tables[pairs[e]];
+    const int rank = table.outputs.k;
+    const real place = distance[e] * density;
+    const int interval = std::min(int(place), net.intervals - 1);
+    const real t = 2 * (place - real(interval)) - 1, per_angstrom = 2 * density;
+    const real *c = table.coefficients + size_t(interval) * kTerms * rank;
+    real *value = &s.act_2[size_t(s.row[e]) * width], *slope = &s.act_1[size_t(s.row[e]) * width];
+    channels(rank, [&](auto v, int k) {
+      using V = decltype(v);
+      V sum = load<V>(c + (kTerms - 1) * rank + k), derivative = V{};
+      for (int term = kTerms - 2; term >= 0; --term) {
+        derivative = derivative * t + sum;
+        sum = sum * t + load<V>(c + term * rank + k);
+      }
+      store<V>(value + k, sum);
+      store<V>(slope + k, derivative * per_angstrom);
+    });
+  }
+  for (size_t p = 0; p < net.tables.size(); ++p) {
+    const int first = s.starts[p], rows = s.starts[p + 1] - first;
+    net.tables[p].outputs.apply(rows, &s.act_2[size_t(first) * width], width,
+                                out + size_t(first) * net.outputs, net.outputs);
+  }
+}
+
+static void table_backward(const RadialNetwork &net, RadialSpace &s, const int32_t *pairs, int count,
+                           const real *to_out, real *to_distance) {
+  const int width = net.width;
+  for (size_t p = 0; p < net.tables.size(); ++p) {
+    const int first = s.starts[p], rows = s.starts[p + 1] - first;
+    net.tables[p].outputs.apply_transposed(rows, to_out + size_t(first) * net.outputs, net.outputs,
+                                           &s.gradient[size_t(first) * width], width);
+  }
+  for (int e = 0; e < count; ++e) {
+    const real *slope = &s.act_1[size_t(s.row[e]) * width], *g = &s.gradient[size_t(s.row[e]) * width];
+    to_distance[e] += sum_of(net.tables[pairs[e]].outputs.k, [&](auto v, int k) {
+      using V = decltype(v);
+      return load<V>(slope + k) * load<V>(g + k);
+    });
+  }
+}
+
+// out [count, outputs], the edges in the order of `row`; pairs: target type * types + source type.
+static void radial_forward(const RadialNetwork &net, RadialSpace &s, const int32_t *pairs,
+                           const real *distance, int count, real *out) {
+  const int width = net.width;
+  if (net.intervals) return table_forward(net, s, pairs, distance, count, out);
+  for (int e = 0; e < count; ++e) s.row[e] = e;
   for (int e = 0; e < count; ++e)
     std::memcpy(&s.hat_1[size_t(e) * width], net.table + size_t(pairs[e]) * width,
                 sizeof(real) * width);
@@ -125,9 +199,10 @@ static void radial_forward(const RadialNetwork &net, RadialSpace &s, const int32
 }
 
 // Adds to to_distance [count] the gradient from that of the outputs, after radial_forward.
-static void radial_backward(const RadialNetwork &net, RadialSpace &s, int count, const real *to_out,
-                            real *to_distance) {
+static void radial_backward(const RadialNetwork &net, RadialSpace &s, const int32_t *pairs, int count,
+                            const real *to_out, real *to_distance) {
   const int width = net.width;
+  if (net.intervals) return table_backward(net, s, pairs, count, to_out, to_distance);
   real *g = s.gradient.data();
   net.last.apply_transposed(count, to_out, net.outputs, g, width);
   norm_and_silu_backward(net.norm_2, width, count, s.hat_2.data(), s.rstd_2.data(), g);
