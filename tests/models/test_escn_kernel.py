@@ -17,7 +17,7 @@ from adatom.core.precision import torch_threads
 from adatom.data.ase_convert import from_ase
 from adatom.data.atomic_data import AtomicData, collate
 from adatom.models.base import Execution, Neighborhood
-from adatom.models.escn_kernel import build
+from adatom.models.escn_kernel import build, prepared_systems
 from adatom.models.escn_kernel.build import kernel_for
 from adatom.models.escn_md import eSCNMDBackbone
 from adatom.tasks.potential import Potential
@@ -84,6 +84,38 @@ def test_equals_the_plain_path(shared: Path, name: str, dtype: torch.dtype) -> N
             with torch_threads(threads):
                 execution = Execution("compiled", tile, kept_bytes)
                 assert_equal(results(potential, data, execution), expected, tolerance)
+
+
+def tables_in_use(potential: Potential) -> int:
+    known = potential.backbone._compiled._systems._known.values()
+    return sum(systems.ranks.numel() for systems, _ in known)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_radial_tables_after_many_edges(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    potential = load_potential("default").eval().requires_grad_(False)
+    silicon = bulk("Si", cubic=True) * (2, 1, 1)
+    silicon.rattle(0.1, seed=1)
+    data = batch_of(potential, [(silicon, "zuo2020"), (molecule("CH3CH2OH"), "acac")])
+    expected = results(potential, data, Execution())
+    assert data.edges is not None
+    # The first call computes the networks, the second one has tables.
+    monkeypatch.setattr(prepared_systems, "_WORTH", data.edges.num_edges / 16 + 1)
+    for tables in (0, 16 * (1 + len(potential.backbone.blocks))):
+        with torch_threads(threads):
+            assert_equal(results(potential, data, Execution("compiled")), expected, 3e-6)
+        assert tables_in_use(potential) == tables
+
+
+def test_radial_tables_that_would_not_be_exact_are_not_used(
+    shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepared_systems, "_WORTH", 0)
+    potential = potential_of(shared, "tiny_uma", torch.float32)  # too narrow for fewer functions
+    data = batch_of(potential, mixed()[:1])
+    expected = results(potential, data, Execution())
+    assert_equal(results(potential, data, Execution("compiled")), expected, 3e-6)
+    assert tables_in_use(potential) == 0
 
 
 def test_repeats_bit_by_bit(shared: Path) -> None:

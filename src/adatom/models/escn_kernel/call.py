@@ -10,6 +10,7 @@ import torch
 from adatom.core.errors import ConfigError
 from adatom.models.base import Execution
 from adatom.models.escn_kernel.problem import EdgeArrays, Problem, Systems
+from adatom.models.escn_kernel.radial_tables import INTERVALS
 
 if TYPE_CHECKING:
     from adatom.models.escn_kernel.kernel import CompiledBackbone
@@ -132,6 +133,7 @@ def _problem(backbone: eSCNMDBackbone, systems: Systems, edges: EdgeArrays) -> P
         systems=systems.embeddings.shape[0],
         threads=max(1, min(torch.get_num_threads(), systems.types.shape[0])),
         room=execution.edges_per_tile or _TILE,
+        intervals=INTERVALS if systems.ranks.numel() else 0,
         charge_start=charge.start,
         charge_stop=charge.stop,
         spin_start=spin.start,
@@ -142,6 +144,7 @@ def _problem(backbone: eSCNMDBackbone, systems: Systems, edges: EdgeArrays) -> P
         edges=edges.source.shape[0],
         kept_bytes=execution.kept_bytes,
         weights=ctypes.addressof(systems.weights),
+        ranks=systems.ranks.data_ptr(),
         first_edge=edges.first_edge.data_ptr(),
         source=edges.source.data_ptr(),
         pairs=edges.pairs.data_ptr(),

@@ -7,13 +7,14 @@ end, once as they are and once transposed. The order of the tensors is that of `
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
 from torch import nn
 
 from adatom.models.escn_block import EscnBlock
+from adatom.models.escn_kernel.radial_tables import RadialTable
 from adatom.nn.experts import MixedLinear
 from adatom.nn.feed_forward import SpectralFeedForward
 from adatom.nn.norms import RMSNormSH
@@ -67,6 +68,13 @@ def radial_weights(net: RadialMLP, table: torch.Tensor, panel: int) -> Iterator[
         yield cast("nn.LayerNorm", norm).bias
         yield from both(cast("nn.Linear", linear).weight.T, panel)
         yield cast("nn.Linear", linear).bias
+
+
+def table_weights(tables: Sequence[RadialTable], panel: int) -> Iterator[torch.Tensor]:
+    """Yield the tables of one radial network."""
+    for table in tables:
+        yield table.coefficients
+        yield from both(table.outputs, panel)
 
 
 def element_table(

@@ -27,7 +27,7 @@ class Problem(ctypes.Structure):
                     "layers",
                     "types",
                 ),
-                *("groups", "systems", "threads", "room"),
+                *("groups", "systems", "threads", "room", "intervals"),
                 *("charge_start", "charge_stop", "spin_start", "spin_stop"),
             )
         ),
@@ -39,7 +39,16 @@ class Problem(ctypes.Structure):
         *(
             (name, _POINTER)
             for name in (
-                *("weights", "first_edge", "source", "pairs", "group", "system", "vectors"),
+                *(
+                    "weights",
+                    "ranks",
+                    "first_edge",
+                    "source",
+                    "pairs",
+                    "group",
+                    "system",
+                    "vectors",
+                ),
                 *("invariants", "embeddings", "charge", "spin"),
             )
         ),
@@ -60,6 +69,7 @@ class Systems:
         embeddings: ``[B, C]`` of charge, spin and dataset.
         charge: ``[B]`` in the network's dtype.
         spin: ``[B]`` in the network's dtype.
+        ranks: ``[networks, T * T]`` int32; functions per radial table, empty without tables.
         weights: Addresses of the weights in order.
         tensors: What they are addresses of.
     """
@@ -73,6 +83,7 @@ class Systems:
     embeddings: torch.Tensor
     charge: torch.Tensor
     spin: torch.Tensor
+    ranks: torch.Tensor
     weights: ctypes.Array[ctypes.c_void_p]
     tensors: list[torch.Tensor]
 
