@@ -40,7 +40,8 @@ def main() -> None:
 
     edges = 0 if batch.edges is None else int(batch.edges.index.shape[1])
     versions = {"adatom": version("adatom"), "torch": torch.__version__}
-    serve(job, step, {"versions": versions, "atoms": batch.num_atoms, "edges": edges})
+    facts = {"versions": versions, "atoms": batch.num_atoms, "edges": edges}
+    serve(lambda: step, lambda: facts)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The official-format checkpoint that both programs read."""
+"""The files that all programs read: an official-format checkpoint, and structures."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import subprocess
 from pathlib import Path
 
 from adatom.core.console import say
-from adatom.core.errors import ConfigError, FileAccessError
+from adatom.core.errors import ConfigError, FileAccessError, did_you_mean
 from benchmarks.shapes import SHAPES
+from benchmarks.structures import carbon
 from benchmarks.workers import ROOT, fairchem_python
 
 #: Large files that are made again where they are missing.
@@ -62,3 +63,29 @@ def checkpoint_of(shape_or_path: str) -> Path:
     if made.returncode:
         raise ConfigError(f"Making {path} failed: {made.stderr.strip()[-400:]}")
     return path
+
+
+def structure_file(name: str | Path) -> Path:
+    """Return a file of structures: given, in the shared folder, or made on first use.
+
+    Args:
+        name: A file, a name in ``shared/data/bench``, or ``cfccN`` (fcc carbon, N = 4 n^3 atoms).
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    path = Path(name)
+    known = shared_folder() / "data" / "bench" / f"{name}.extxyz"
+    made = FOLDER / f"{name}.extxyz"
+    for candidate in (path, known, made):
+        if candidate.is_file():
+            return candidate
+    number = str(name).removeprefix("cfcc")
+    repeats = round((int(number) / 4) ** (1 / 3)) if number.isdecimal() else 0
+    if number != str(name) and repeats and 4 * repeats**3 == int(number):
+        return carbon(made, repeats)
+    names = sorted(file.stem for file in known.parent.glob("*.extxyz"))
+    raise ConfigError(
+        f"There is no structure {str(name)!r}{did_you_mean(str(name), names)}",
+        expected=f"a file, one of {', '.join(names)}, or cfcc4000",
+    )

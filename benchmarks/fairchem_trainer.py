@@ -56,7 +56,7 @@ def main() -> None:
         return step_once(model, optimizer, loss)
 
     versions = {"fairchem-core": version("fairchem-core"), "torch": torch.__version__}
-    serve(job, step, {"versions": versions})
+    serve(lambda: step, lambda: {"versions": versions})
 
 
 def values_of(entry: dict[str, torch.Tensor] | torch.Tensor) -> torch.Tensor:

@@ -19,28 +19,34 @@ from fairchem.core.units.mlip_unit.api.inference import (
 )
 
 from benchmarks.jobs import Job, serve
-from benchmarks.structures import load_structure, moved
+from benchmarks.structures import load_all, load_structure, moved
+
+#: Calls that compute stress too.
+_WITH_STRESS = ("efs", "ase")
 
 
 def settings_of(job: Job) -> InferenceSettings:
     """Return the settings of a mode; ``batch`` and ``default`` are fairchem's own presets."""
     if job.mode == "merged":
+        # Without compilation and without recomputing: what its documentation advises for one
+        # composition where the compiler is no option.
         settings = InferenceSettings(merge_mole=True, activation_checkpointing=False)
     else:
         settings = guess_inference_settings(job.mode)
     return replace(
         settings,
         torch_num_threads=job.threads,
-        auto_add_default_untrained_tasks=job.call != "ef",
+        auto_add_default_untrained_tasks=job.call in _WITH_STRESS,
     )
 
 
 def prepare(job: Job) -> Callable[[int], dict[str, Any]]:
     """Load the potential and return what one call does."""
     # Merging rebuilds the backbone from its settings, which have to know about stress.
-    overrides = {"backbone": {"regress_stress": job.call != "ef"}}
+    overrides = {"backbone": {"regress_stress": job.call in _WITH_STRESS}}
     unit = load_predict_unit(job.checkpoint, settings_of(job), overrides=overrides, device="cpu")
-    atoms = load_structure(job.structure)
+    structures = load_all(job.structure) if job.call == "batch" else [load_structure(job.structure)]
+    atoms = structures[0]
     task = atoms.info["task"]
 
     def through_calculator(number: int) -> dict[str, Any]:
@@ -48,10 +54,13 @@ def prepare(job: Job) -> Callable[[int], dict[str, Any]]:
         return values_of(calculator.results)
 
     def through_unit(number: int) -> dict[str, Any]:
-        data = AtomicData.from_ase(
-            moved(atoms, number), task_name=task, r_data_keys=["charge", "spin"]
-        )
-        return values_of(unit.predict(atomicdata_list_to_batch([data])))
+        data = [
+            AtomicData.from_ase(
+                moved(one, number), task_name=one.info["task"], r_data_keys=["charge", "spin"]
+            )
+            for one in structures
+        ]
+        return values_of(unit.predict(atomicdata_list_to_batch(data)))
 
     if job.call != "ase":
         return through_unit
@@ -60,10 +69,11 @@ def prepare(job: Job) -> Callable[[int], dict[str, Any]]:
 
 
 def values_of(results: dict[str, Any]) -> dict[str, Any]:
-    """Return energy and forces as plain numbers."""
-    # Not through as_tensor, which would make a float32 tensor of a Python float.
+    """Return energies and forces as plain numbers."""
+    # A Python float stays one: as_tensor would make float32 of it.
+    energy = results["energy"]
     return {
-        "energy": float(results["energy"]),
+        "energy": energy.tolist() if isinstance(energy, torch.Tensor) else [float(energy)],
         "forces": torch.as_tensor(results["forces"]).tolist(),
     }
 
@@ -72,7 +82,7 @@ def main() -> None:
     """Serve one job."""
     job = Job.from_json(sys.argv[1])
     versions = {"fairchem-core": version("fairchem-core"), "torch": torch.__version__}
-    serve(job, prepare(job), {"versions": versions, "atoms": len(load_structure(job.structure))})
+    serve(lambda: prepare(job), lambda: {"versions": versions})
 
 
 if __name__ == "__main__":

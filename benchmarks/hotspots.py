@@ -15,8 +15,7 @@ from adatom.core.errors import AdatomError
 from adatom.core.precision import torch_threads
 from adatom.inference.predict_unit import MLIPPredictUnit
 from benchmarks.adatom_worker import PROPERTIES, count_edges
-from benchmarks.checkpoints import checkpoint_of
-from benchmarks.inference import structure_file
+from benchmarks.checkpoints import checkpoint_of, structure_file
 from benchmarks.records import circumstances, load_average, record
 from benchmarks.structures import load_structure, moved
 
@@ -63,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
     with torch_threads(options.threads):
         unit = MLIPPredictUnit.load(checkpoint_of(options.checkpoint))
         rows, total = operations(unit, options.structure, options.call, options.top)
-        edges = count_edges(unit, load_structure(structure_file(options.structure)))
+        edges = count_edges(unit.potential, load_structure(structure_file(options.structure)))
     versions = {"adatom": version("adatom"), "torch": torch.__version__}
     facts = circumstances("benchmarks.hotspots", versions, load)
     facts |= {"edges": str(edges), "all operations": f"{total:.0f} ms (profiler on)"}

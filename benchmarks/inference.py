@@ -2,15 +2,15 @@
 
 Each measurement has a process of its own; the processes take turns, so that what disturbs the
 machine disturbs all of them, and ratios are taken between calls of one round. Before anything is
-timed, energies and forces of adatom and fairchem-core are compared. mace-torch takes part where it
-is installed; it is another architecture, so its values are not compared.
+timed, energies and forces of all programs are compared. mace-torch takes part where it is chosen;
+it is another architecture, so its values are not compared.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,49 +19,16 @@ import numpy as np
 
 from adatom.core.console import say
 from adatom.core.errors import AdatomError, NonFiniteError
-from benchmarks.checkpoints import checkpoint_of, shared_folder
+from benchmarks.checkpoints import checkpoint_of, structure_file
+from benchmarks.inference_table import COLUMNS, notes_of, rows_of
 from benchmarks.jobs import Job
-from benchmarks.records import circumstances, load_average, record
-from benchmarks.shapes import MACE_SHAPES
-from benchmarks.workers import ENVIRONMENTS, Worker, mace_python, start, take_turns
+from benchmarks.modes import MODES, installed, modes_for
+from benchmarks.records import RESULTS, circumstances, load_average, record
+from benchmarks.workers import ENVIRONMENTS, Worker, launch, take_turns
 
 #: eV and eV/angstrom; a larger deviation means that two different things would be timed.
 TOLERANCE = 1e-4
-CALLS = {
-    "ef": "predict unit, E+F",
-    "efs": "predict unit, E+F+stress",
-    "ase": "ASE calculator, E+F+stress",
-}
-COLUMNS = (
-    "structure",
-    "atoms",
-    "edges",
-    "call",
-    "program",
-    "malloc",
-    "calls",
-    "best ms",
-    "median ms",
-    "ratio to adatom",
-    "peak GB",
-    "loading GB",
-    "first call s",
-    "max dE, dF",
-)
-
-NOTE = (
-    "Ratio: median over rounds of this program's time over adatom's for the same kind of call in "
-    "the same round (above 1: adatom is faster). Peak GB: of the process during calls, "
-    "imports and potential included; loading GB: its peak before them. "
-    "max dE, dF: largest difference from the first row of the structure, eV and eV/angstrom."
-)
-
-MACE_NOTE = (
-    "mace-torch {shape}: another architecture ({hidden_irreps}, {layers} layers, max_ell "
-    "{max_ell}, correlation {correlation}, cutoff {cutoff} angstrom) with random weights, through "
-    "its ASE calculator in its standard mode. Its size is not matched to adatom's: only speed and "
-    "memory stand side by side, and its values mean nothing."
-)
+CALLS = ("ef", "efs", "ase", "batch")
 
 
 @dataclass
@@ -76,12 +43,27 @@ class Deviation:
         return f"{self.energy:.0e}, {self.forces:.0e}"
 
 
+@dataclass
+class Measured:
+    """One measurement.
+
+    Attributes:
+        worker: Its process, which may have ended.
+        malloc: Its environment.
+        deviation: From the first measurement of the structure; None for that one, and where there
+            is nothing to compare.
+    """
+
+    worker: Worker
+    malloc: str
+    deviation: Deviation | None = None
+
+
 def compare(reference: dict[str, Any], other: dict[str, Any]) -> Deviation:
     """Return the deviation of one program's values from those of another."""
-    forces = np.subtract(reference["forces"], other["forces"])
-    return Deviation(
-        abs(reference["energy"] - other["energy"]), float(np.abs(forces).max(initial=0.0))
-    )
+    energy = np.abs(np.subtract(reference["energy"], other["energy"])).max(initial=0.0)
+    forces = np.abs(np.subtract(reference["forces"], other["forces"])).max(initial=0.0)
+    return Deviation(float(energy), float(forces))
 
 
 def check(deviation: Deviation, worker: Worker) -> None:
@@ -93,103 +75,69 @@ def check(deviation: Deviation, worker: Worker) -> None:
     if not max(deviation.energy, deviation.forces) <= TOLERANCE:
         job = worker.job
         raise NonFiniteError(
-            f"{job.program} ({job.mode}) and adatom differ on {Path(job.structure).stem} by "
+            f"{job.program} ({job.mode}) and the others differ on {Path(job.structure).stem} by "
             f"{deviation.energy:.2g} eV and {deviation.forces:.2g} eV/angstrom",
             expected=f"at most {TOLERANCE}; nothing was timed",
         )
 
 
 def measure(
-    structure: Path, checkpoint: Path, malloc: str, options: argparse.Namespace
-) -> tuple[list[list[object]], dict[str, str]]:
-    """Measure all programs on one structure in one environment.
+    jobs: Sequence[Job], mallocs: Sequence[str], options: argparse.Namespace
+) -> list[Measured]:
+    """Measure all jobs of one structure and kind of call, in all given environments in turn.
 
-    Returns:
-        Rows of the table, and the versions that took part.
+    A job that fails is left out with one line; the others are measured.
     """
-    jobs = jobs_of(options, str(checkpoint), str(structure))
-    references: dict[str, Worker] = {}
-    group: list[Worker] = []
-    finished: list[tuple[Worker, Deviation | None]] = []
-    variables = ENVIRONMENTS[malloc]
+    all_of_them = [
+        Measured(launch(job, ENVIRONMENTS[malloc]), malloc)
+        for malloc in mallocs
+        for job in jobs
+        if job.program != "adatom"
+    ]
     try:
-        for job in (job for job in jobs if job.program == "adatom"):
-            references[job.call] = start(job, variables)
-        first = next(iter(references.values()))
-        finished += [(worker, _checked(first, worker)) for worker in references.values()]
-        waiting = [job for job in jobs if job.program != "adatom"]
-        while waiting or not first.timings.seconds:
-            while waiting and _memory([*references.values(), *group]) < options.memory:
-                worker = start(waiting.pop(0), variables)
-                group.append(worker)
-                finished.append((worker, _checked(first, worker)))
-            take_turns([*references.values(), *group], seconds=options.seconds)
-            while group:
-                group.pop().close()
+        # The others take long to start, so they do it together; adatom's load times are then
+        # measured one at a time.
+        alive = [one for one in all_of_them if _succeeds(one, one.worker.wait_until_loaded)]
+        for malloc in mallocs:
+            for job in (job for job in jobs if job.program == "adatom"):
+                one = Measured(launch(job, ENVIRONMENTS[malloc]), malloc)
+                all_of_them.append(one)
+                if _succeeds(one, one.worker.wait_until_loaded):
+                    alive.append(one)
+        alive = [one for one in alive if _succeeds(one, one.worker.prepare)]
+        _check_all(alive)
+        if alive:
+            take_turns([one.worker for one in alive], seconds=options.seconds, least=options.least)
     finally:
-        for worker in [*references.values(), *group]:
-            worker.close()
-    versions = {name: v for w, _ in finished for name, v in w.report["versions"].items()}
+        for one in all_of_them:
+            one.worker.close()
     order = {job: k for k, job in enumerate(jobs)}
-    finished.sort(key=lambda pair: order[pair[0].job])
-    return [_row(worker, deviation, first, malloc) for worker, deviation in finished], versions
+    return sorted(alive, key=lambda one: (mallocs.index(one.malloc), order[one.worker.job]))
 
 
-def jobs_of(options: argparse.Namespace, checkpoint: str, structure: str) -> list[Job]:
-    """Return what is measured on one structure; mace-torch only has the ASE calculator."""
-    jobs = []
-    for call in options.calls:
-        programs = [("adatom", "plain"), *(("fairchem", mode) for mode in options.fairchem)]
-        if call == "ase":
-            programs += [("mace", shape) for shape in options.mace]
-        jobs += [
-            Job(program, mode, call, checkpoint, structure, options.threads)
-            for program, mode in programs
-        ]
-    return jobs
+def _succeeds(one: Measured, step: Callable[[], None]) -> bool:
+    try:
+        step()
+    except AdatomError as error:
+        say(f"  left out ({one.malloc}): {error}")
+        return False
+    return True
 
 
-def _checked(reference: Worker, worker: Worker) -> Deviation | None:
-    if worker.job.program == "mace":
-        return None
-    deviation = compare(reference.report["values"], worker.report["values"])
-    check(deviation, worker)
-    return deviation
+def _check_all(measured: Sequence[Measured]) -> None:
+    """Compare the values of all with those of the first."""
+    same = [one for one in measured if one.worker.job.program != "mace"]
+    for one in same[1:]:
+        one.deviation = compare(same[0].worker.report["values"], one.worker.report["values"])
+        check(one.deviation, one.worker)
 
 
-def _memory(workers: Sequence[Worker]) -> float:
-    return sum(worker.resident_gb for worker in workers)
-
-
-def name_of(job: Job) -> str:
-    """Return how a table calls the program of a job."""
-    names = {"fairchem": f"fairchem {job.mode}", "mace": f"mace-torch {job.mode} (other model)"}
-    return names.get(job.program, job.program)
-
-
-def _deviation_cell(worker: Worker, deviation: Deviation | None, first: Worker) -> str:
-    if deviation is None:
-        return "not comparable"
-    return "" if worker is first else str(deviation)
-
-
-def _row(worker: Worker, deviation: Deviation | None, first: Worker, malloc: str) -> list[object]:
-    job, timings = worker.job, worker.timings
+def jobs_of(options: argparse.Namespace, call: str, checkpoint: str, structure: str) -> list[Job]:
+    """Return what is measured on one structure by one kind of call."""
+    modes = [MODES[name] for name in modes_for(call, options.modes)]
     return [
-        Path(job.structure).stem,
-        first.report["atoms"],
-        worker.report.get("edges", first.report["edges"]),
-        CALLS[job.call],
-        name_of(job),
-        malloc,
-        len(timings.seconds),
-        timings.best * 1e3,
-        timings.median * 1e3,
-        timings.ratio,
-        timings.peak_gb,
-        float(worker.report["load_peak_gb"]),
-        float(worker.report["first_seconds"]),
-        _deviation_cell(worker, deviation, first),
+        Job(mode.program, mode.settings, call, checkpoint, structure, options.threads)
+        for mode in modes
     ]
 
 
@@ -200,74 +148,53 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "--structures",
         nargs="+",
         default=["water3", "aspirin21", "cu108"],
-        help="names in shared/data/bench, or files",
+        help="names in shared/data/bench, cfcc4000 (made on first use), or files",
     )
     parser.add_argument("--checkpoint", default="uma-s", help="a shape, or an official .pt file")
-    parser.add_argument("--calls", nargs="+", choices=CALLS, default=["ef", "ase"])
+    parser.add_argument("--calls", nargs="+", choices=CALLS, default=["ase"])
     parser.add_argument(
-        "--fairchem",
+        "--modes",
         nargs="+",
-        default=["batch", "merged", "default"],
-        choices=["none", "batch", "merged", "default"],
-        help="modes; default (merged and compiled) may compile for minutes",
-    )
-    parser.add_argument(
-        "--mace",
-        nargs="+",
-        default=list(MACE_SHAPES),
-        choices=["none", *MACE_SHAPES],
-        help="shapes of mace-torch's model, with random weights; left out where not installed",
+        choices=MODES,
+        help="what is compared; fairchem-default may compile for minutes",
     )
     parser.add_argument("--malloc", nargs="+", choices=ENVIRONMENTS, default=list(ENVIRONMENTS))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=20.0, help="of calls per measurement")
+    parser.add_argument("--least", type=int, default=2, help="timed calls at least")
     parser.add_argument(
-        "--memory",
-        type=float,
-        default=8.0,
-        help="GB of all processes together, beyond which no further one starts",
+        "--together",
+        action="store_true",
+        help="all environments in the same rounds: faster, but needs the memory of all processes "
+        "at once (25 GB for cfcc500)",
     )
-    options = parser.parse_args(arguments)
-    options.fairchem = [mode for mode in options.fairchem if mode != "none"]
-    options.mace = [shape for shape in options.mace if shape != "none"]
-    return options
+    parser.add_argument("--record", type=Path, default=RESULTS, help="file to append to")
+    return parser.parse_args(arguments)
 
 
-def installed_mace(shapes: list[str]) -> list[str]:
-    """Return the shapes; none, with one line that says so, where mace-torch is not installed."""
-    if shapes and mace_python() is None:
-        say("mace-torch is left out: not installed (benchmarks/setup_mace.sh)")
-        return []
-    return shapes
-
-
-def notes_of(options: argparse.Namespace) -> list[str]:
-    """Return the sentences below the table."""
-    shapes = options.mace if "ase" in options.calls else []
-    return [NOTE, *(MACE_NOTE.format(shape=shape, **MACE_SHAPES[shape]) for shape in shapes)]
-
-
-def structure_file(name: str) -> Path:
-    """Return the file of a structure in the shared folder, or the given file."""
-    path = Path(name)
-    return path if path.exists() else shared_folder() / "data" / "bench" / f"{name}.extxyz"
+def _rounds(options: argparse.Namespace) -> list[list[str]]:
+    """Return the environments that are measured in the same rounds."""
+    return [options.malloc] if options.together else [[malloc] for malloc in options.malloc]
 
 
 def main(arguments: Sequence[str]) -> None:
     """Measure, print and record."""
     options = parse(arguments)
-    options.mace = installed_mace(options.mace)
+    options.modes = installed(options.modes)
     load = load_average()
-    checkpoint = checkpoint_of(options.checkpoint)
+    checkpoint = str(checkpoint_of(options.checkpoint))
     rows: list[list[object]] = []
     versions: dict[str, str] = {}
     try:
         for name in options.structures:
-            for malloc in options.malloc:
-                say(f"{name}, {malloc} malloc")
-                found, used = measure(structure_file(name), checkpoint, malloc, options)
-                rows += found
-                versions |= used
+            for call in options.calls:
+                for mallocs in _rounds(options):
+                    say(f"{name}, {call}, {' and '.join(mallocs)} malloc")
+                    jobs = jobs_of(options, call, checkpoint, str(structure_file(name)))
+                    measured = measure(jobs, mallocs, options)
+                    rows += rows_of(measured)
+                    for one in measured:
+                        versions |= one.worker.report["versions"]
     finally:
         # What was measured before an error or interruption is kept.
         if rows:
@@ -277,7 +204,8 @@ def main(arguments: Sequence[str]) -> None:
                 circumstances("benchmarks.inference", versions, load),
                 COLUMNS,
                 rows,
-                notes=notes_of(options),
+                notes=notes_of(options.modes or ()),
+                path=options.record,
             )
 
 

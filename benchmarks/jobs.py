@@ -1,12 +1,14 @@
 """What one measuring process is asked to do, and how it answers.
 
-A worker prepares its program, makes one untimed call, reports, and then makes one timed call for
-each line it reads, so that several workers can take turns. Answers are JSON lines behind a mark,
-because libraries print to standard output too.
+A worker loads its program, reports, and then makes one timed call for each line it reads, so that
+several workers can take turns. Answers are JSON lines behind a mark, because libraries print to
+standard output too.
 """
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import resource
 import sys
@@ -18,10 +20,6 @@ from typing import Any
 
 MARK = "@adatom-benchmark "
 
-#: Untimed calls after the first one. fairchem-core's compiled mode may compile again when the
-#: number of edges changes; MACE is partly TorchScript, which compiles during its first calls.
-_SETTLING = {("fairchem", "default"): 1, ("mace", "medium"): 4}
-
 
 @dataclass(frozen=True)
 class Job:
@@ -31,9 +29,10 @@ class Job:
         program: ``"adatom"``, ``"fairchem"`` or ``"mace"``.
         mode: Settings of that program, such as ``"merged"``; the shape of a MACE.
         call: ``"ef"`` (energy and forces), ``"efs"`` (and stress), ``"ase"`` (through the ASE
-            calculator, which gives all three) or ``"step"`` (of training).
+            calculator, which gives all three), ``"batch"`` (energy and forces of all structures of
+            the file) or ``"step"`` (of training).
         checkpoint: Official checkpoint that both programs read; a MACE has random weights.
-        structure: File with the structure, or the training structures.
+        structure: File with the structure or structures.
         threads: CPU threads.
         count: Structures in a batch (training only).
     """
@@ -96,28 +95,43 @@ def answer(values: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def serve(job: Job, call: Callable[[int], dict[str, Any]], facts: dict[str, Any]) -> None:
-    """Make the untimed call and report, then one timed call per line of standard input.
+def return_freed_memory() -> None:
+    """Give memory that is not in use back to the system, where the C library can do so."""
+    gc.collect()
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
+def serve(
+    load: Callable[[], Callable[[int], dict[str, Any]]],
+    describe: Callable[[], dict[str, Any]],
+) -> None:
+    """Load and report, then make one timed call per line of standard input.
+
+    Every answer to a line has the call's ``seconds``, its ``peak_gb`` and the ``resident_gb``
+    after it. The first one has the ``values``, which are compared between programs; memory that is
+    free after it is given back, so that what stays is the loaded model.
 
     Args:
-        job: For the report.
-        call: Does the work; its argument counts the calls (0 is the untimed one, whose result is
-            compared between programs).
-        facts: Added to the report, such as versions.
+        load: Makes the program ready, and returns what one call does; the argument of that counts
+            the calls. The same numbers mean the same positions in every program.
+        describe: Added to the report, such as versions; called after loading, not timed.
     """
-    loaded = peak_memory()
-    forget_peak()
+    imports = resident_memory()
     started = time.perf_counter()
-    values = call(0)
-    first = time.perf_counter() - started
-    settling = _SETTLING.get((job.program, job.mode), 0)
-    for number in range(1, settling + 1):
-        call(number)
-    report = {"values": values, "first_seconds": first, "load_peak_gb": loaded} | facts
-    answer(report | {"peak_gb": peak_memory(), "resident_gb": resident_memory()})
-    # The same numbers in every program, so that all of them are timed on the same positions.
-    for number, _ in enumerate(sys.stdin, start=max(_SETTLING.values()) + 1):
+    call = load()
+    seconds = time.perf_counter() - started
+    memory = {"load_peak_gb": peak_memory(), "resident_gb": resident_memory()}
+    answer({"load_seconds": seconds, "imports_gb": imports} | memory | describe())
+    for number, _ in enumerate(sys.stdin):
+        forget_peak()
         started = time.perf_counter()
-        call(number)
+        values = call(number)
         seconds = time.perf_counter() - started
-        answer({"seconds": seconds, "peak_gb": peak_memory(), "resident_gb": resident_memory()})
+        done: dict[str, Any] = {"seconds": seconds, "peak_gb": peak_memory()}
+        if number == 0:
+            return_freed_memory()
+            done["values"] = values
+        answer(done | {"resident_gb": resident_memory()})

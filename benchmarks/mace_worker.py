@@ -65,9 +65,12 @@ def main() -> None:
     job = Job.from_json(sys.argv[1])
     torch.set_num_threads(job.threads)
     shape = MACE_SHAPES[job.mode]
-    model = build(shape)
-    calculator = MACECalculator(models=model, device="cpu", default_dtype="float32")
     atoms = load_structure(job.structure)
+
+    def load() -> Callable[[int], dict[str, Any]]:
+        calculator = MACECalculator(models=build(shape), device="cpu", default_dtype="float32")
+        return prepare(calculator, atoms)
+
     cell = atoms.cell.array
     senders = get_neighborhood(atoms.positions, shape["cutoff"], tuple(atoms.pbc), cell)[0][0]
     facts = {
@@ -75,7 +78,7 @@ def main() -> None:
         "atoms": len(atoms),
         "edges": len(senders),
     }
-    serve(job, prepare(calculator, atoms), facts)
+    serve(load, lambda: facts)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from ase import Atoms
-from ase.io import read
+from ase.build import bulk
+from ase.io import read, write
 
 from benchmarks.shapes import RMSD
 
@@ -20,6 +21,25 @@ def load_structure(path: str | Path) -> Atoms:
     """Read one structure with its charge, spin and task."""
     atoms: Any = read(path, index=0)
     return atoms  # type: ignore[no-any-return]
+
+
+def load_all(path: str | Path) -> list[Atoms]:
+    """Read all structures of a file with their charges, spins and tasks."""
+    found: Any = read(path, index=":")
+    return found  # type: ignore[no-any-return]
+
+
+def carbon(path: Path, repeats: int) -> Path:
+    """Write an fcc carbon crystal (a = 3.8 angstrom) of ``4 * repeats**3`` atoms and its task.
+
+    The density is that of the crystals that fairchem-core's own benchmarks use.
+    """
+    atoms: Any = bulk("C", "fcc", a=3.8, cubic=True) * (repeats, repeats, repeats)
+    atoms.rattle(0.05, seed=1)
+    atoms.info |= {"charge": 0, "spin": 0, "task": "omat"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, atoms)
+    return path
 
 
 def moved(atoms: Atoms, number: int) -> Atoms:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +28,11 @@ TUNED_MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "500000000",
 }
+
+#: Untimed calls after the first one. fairchem-core's compiled mode may compile again when the
+#: number of edges changes; MACE is partly TorchScript, which compiles during its first calls.
+_SETTLING = {("fairchem", "default"): 1, ("mace", "medium"): 4}
+
 ENVIRONMENTS: dict[str, dict[str, str]] = {"untouched": {}, "tuned": TUNED_MALLOC}
 
 
@@ -95,9 +102,9 @@ class Timings:
     """What was measured of one worker.
 
     Attributes:
-        seconds: Each timed call.
+        seconds: Each timed call; the n-th one is of the same round for all workers.
         relative: Each timed call over the reference's call of the same round.
-        peak_gb: Peak memory of the process.
+        peak_gb: Largest peak memory of the process during a timed call.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -119,6 +126,11 @@ class Timings:
         """Median of the ratios to the reference."""
         return statistics.median(self.relative)
 
+    def times_faster_than(self, other: Timings) -> float:
+        """Return the median over rounds of the other's time over this one's."""
+        pairs = zip(other.seconds, self.seconds, strict=False)
+        return statistics.median(theirs / own for theirs, own in pairs)
+
 
 class Worker:
     """One measuring process.
@@ -130,11 +142,9 @@ class Worker:
         variables: Additional environment variables.
 
     Attributes:
-        report: What it said when it was ready.
+        report: What it said when it had loaded, and from :meth:`prepare` on about the first call
+            (``values``, ``first_seconds``, ``first_peak_gb``, ``idle_gb``).
         timings: What was measured.
-
-    Raises:
-        ConfigError: If it fails; the end of its error output is shown.
     """
 
     def __init__(
@@ -142,7 +152,9 @@ class Worker:
     ) -> None:
         self.job = job
         self.timings = Timings()
+        self.report: dict[str, Any] = {}
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the process)
+        self._started = time.perf_counter()
         self._process = subprocess.Popen(
             [str(python), "-m", module, job.to_json()],
             cwd=ROOT,
@@ -152,23 +164,45 @@ class Worker:
             stderr=self._log,
             text=True,
         )
+
+    def wait_until_loaded(self) -> None:
+        """Wait for the report.
+
+        Raises:
+            ConfigError: If loading fails; the end of its error output is shown.
+        """
         self.report = self._answer()
-        self.resident_gb = float(self.report["resident_gb"])
+        self.report["start_seconds"] = time.perf_counter() - self._started
+
+    def prepare(self) -> None:
+        """Make the first call, and the calls after which nothing is compiled any more.
+
+        Raises:
+            ConfigError: If a call fails; the end of its error output is shown.
+        """
+        first = self._request()
+        self.report |= {
+            "values": first["values"],
+            "first_seconds": first["seconds"],
+            "first_peak_gb": first["peak_gb"],
+            "idle_gb": first["resident_gb"],
+        }
+        for _ in range(_SETTLING.get((self.job.program, self.job.mode), 0)):
+            self._request()
 
     def call(self) -> float:
         """Make one timed call and return its seconds."""
-        pipe = self._pipe(self._process.stdin)
-        pipe.write("call\n")
-        pipe.flush()
-        values = self._answer()
-        self.resident_gb = values["resident_gb"]
-        self.timings.peak_gb = values["peak_gb"]
-        self.timings.seconds.append(values["seconds"])
+        done = self._request()
+        self.timings.peak_gb = max(self.timings.peak_gb, done["peak_gb"])
+        self.timings.seconds.append(done["seconds"])
         return self.timings.seconds[-1]
 
     def close(self) -> None:
         """End the process."""
-        self._pipe(self._process.stdin).close()
+        pipe = self._pipe(self._process.stdin)
+        # A process that died has no reader any more.
+        with contextlib.suppress(BrokenPipeError):
+            pipe.close()
         try:
             self._process.wait(timeout=30)
         except subprocess.TimeoutExpired:
@@ -177,15 +211,24 @@ class Worker:
         self._pipe(self._process.stdout).close()
         self._log.close()
 
+    def _request(self) -> dict[str, Any]:
+        pipe = self._pipe(self._process.stdin)
+        with contextlib.suppress(BrokenPipeError):
+            pipe.write("call\n")
+            pipe.flush()
+        return self._answer()
+
     def _answer(self) -> dict[str, Any]:
         for line in self._pipe(self._process.stdout):
             if line.startswith(MARK):
                 values: dict[str, Any] = json.loads(line.removeprefix(MARK))
                 return values
-        self._process.wait()
+        code = self._process.wait()
         self._log.seek(0)
         ending = " | ".join(self._log.read().strip().splitlines()[-4:])
-        raise ConfigError(f"The measurement {self.job.to_json()} failed: {ending}")
+        raise ConfigError(
+            f"The measurement {self.job.to_json()} ended with code {code}: {ending or 'no message'}"
+        )
 
     @staticmethod
     def _pipe(stream: Any) -> TextIO:
@@ -195,8 +238,8 @@ class Worker:
         return pipe
 
 
-def start(job: Job, variables: Mapping[str, str], *, purpose: str = "worker") -> Worker:
-    """Start the worker of a job in the right interpreter.
+def launch(job: Job, variables: Mapping[str, str], *, purpose: str = "worker") -> Worker:
+    """Start the worker of a job in the right interpreter, and do not wait for it.
 
     Args:
         job: What to measure.
@@ -206,6 +249,14 @@ def start(job: Job, variables: Mapping[str, str], *, purpose: str = "worker") ->
     say(f"  starting {job.program} {job.mode} {job.call}, {Path(job.structure).name}")
     module = f"benchmarks.{job.program}_{purpose}"
     return Worker(job, module, interpreter(job.program), variables)
+
+
+def start(job: Job, variables: Mapping[str, str], *, purpose: str = "worker") -> Worker:
+    """Start the worker of a job as :func:`launch`, and wait until it can be timed."""
+    worker = launch(job, variables, purpose=purpose)
+    worker.wait_until_loaded()
+    worker.prepare()
+    return worker
 
 
 def take_turns(
@@ -222,13 +273,18 @@ def take_turns(
         least: Rounds at least.
     """
     slowest = max(worker.call() for worker in workers)
-    for worker in workers:
-        # That round only measured how long a round takes; it warms up as well.
-        worker.timings.seconds.pop()
+    # The first round tells how long a round takes, and warms up. Where calls are long, it counts.
+    counts = slowest > seconds / 4
     rounds = max(least, min(most, int(seconds / slowest)))
-    for k in range(rounds):
+    for worker in workers:
+        if not counts:
+            worker.timings.seconds.clear()
+            worker.timings.peak_gb = 0.0
+    for k in range(rounds - counts):
         order = list(workers) if k % 2 == 0 else list(reversed(workers))
-        taken = {id(worker): worker.call() for worker in order}
-        for worker in workers:
-            reference = next(w for w in workers if w.job.call == worker.job.call)
-            worker.timings.relative.append(taken[id(worker)] / taken[id(reference)])
+        for worker in order:
+            worker.call()
+    for worker in workers:
+        reference = next(w for w in workers if w.job.call == worker.job.call)
+        pairs = zip(worker.timings.seconds, reference.timings.seconds, strict=True)
+        worker.timings.relative = [own / other for own, other in pairs]
