@@ -102,7 +102,7 @@ def _assemble(frames: torch.Tensor, layout: CoefficientLayout) -> torch.Tensor:
     tables = _tables(layout.lmax, frames.dtype, frames.device)
     edges = frames.shape[0]
     out = frames.new_zeros(edges, layout.edge_size, layout.node_size)
-    place = {pair: row for row, pair in enumerate(layout.edge_coefficients)}
+    places = _edge_places(layout, frames.device)
     previous = frames.new_ones(edges, 1, 1)
     for degree in range(layout.lmax + 1):
         if degree == 1:
@@ -110,10 +110,25 @@ def _assemble(frames: torch.Tensor, layout: CoefficientLayout) -> torch.Tensor:
             previous = frames[:, 1 - kept : 2 + kept]
         elif degree > 1:
             previous = _next_degree(previous, frames, tables[degree], layout.mmax)
-        half = (previous.shape[1] - 1) // 2
-        rows = [place[degree, m] for m in range(-half, half + 1)]
-        out[:, rows, degree**2 : (degree + 1) ** 2] = previous
+        columns = slice(degree**2, (degree + 1) ** 2)
+        out[:, :, columns].index_copy_(1, places[degree], previous)
     return out
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
+def _edge_places(layout: CoefficientLayout, device: torch.device) -> list[torch.Tensor]:
+    """Return for each degree the edge rows of its orders, ``[2 min(l, mmax) + 1]`` int64.
+
+    On the device, so that no call has to wait for a copy.
+    """
+    place = {pair: row for row, pair in enumerate(layout.edge_coefficients)}
+    places = []
+    for degree in range(layout.lmax + 1):
+        half = min(degree, layout.mmax)
+        rows = [place[degree, m] for m in range(-half, half + 1)]
+        places.append(torch.tensor(rows, device=device))
+    return places
 
 
 def _next_degree(
