@@ -11,6 +11,7 @@ from adatom.core.errors import ConfigError, DataError, GraphError
 from adatom.data.atomic_data import AtomicData
 from adatom.models.base import Backbone, Neighborhood, NodeFeatures
 from adatom.models.escn_block import EscnBlock
+from adatom.models.escn_device import DeviceBackbone, device_unavailable
 from adatom.models.escn_kernel.build import Kernel
 from adatom.models.escn_kernel.kernel import CompiledBackbone, kernel_of
 from adatom.models.escn_tiled import SharedInputs, tiled_features, tiled_unavailable
@@ -29,6 +30,7 @@ from adatom.nn.layout import CoefficientLayout
 from adatom.nn.message_passing import EdgeDegreeEmbedding
 from adatom.nn.norms import build_norm
 from adatom.nn.segments import balance_channels, segment_sum
+from adatom.nn.triton_messages import triton_serves
 
 
 class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the architecture
@@ -156,7 +158,7 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
             for _ in range(num_layers)
         )
         self.norm = build_norm(norm_type, sphere_channels, lmax)
-        self._compiled: CompiledBackbone | None = None
+        self._compiled: CompiledBackbone | DeviceBackbone | None = None
 
     def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:
         """Compute node features; see :meth:`adatom.models.base.Backbone.forward`.
@@ -195,6 +197,8 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
     def unavailable(self, mode: str) -> str | None:
         """Say why an execution mode cannot be had; see :class:`adatom.models.base.Execution`."""
         if mode == "compiled":
+            if triton_serves(self.mix_csd.weight.device):
+                return device_unavailable(self)
             found = kernel_of(self)
             return found if isinstance(found, str) else None
         return tiled_unavailable(self) if mode == "tiled" else super().unavailable(mode)
@@ -212,16 +216,22 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         elements: torch.Tensor = self.sphere_embedding(data.atomic_numbers)
         return elements + per_atom
 
-    def _compiled_for(self, edges: Sequence[Neighborhood]) -> CompiledBackbone | None:
-        """Return the compiled kernel with the present weights, or None where it is of no use."""
+    def _compiled_for(
+        self, edges: Sequence[Neighborhood]
+    ) -> CompiledBackbone | DeviceBackbone | None:
+        """Return compiled kernels with the present weights, or None where they are of no use."""
         if self.execution.mode != "compiled" or any(layer is not edges[0] for layer in edges):
             return None
         if self._compiled is None or not self._compiled.is_current():
-            self._compiled = None
-            kernel = kernel_of(self)
-            if isinstance(kernel, Kernel) and not any(p.requires_grad for p in self.parameters()):
-                self._compiled = CompiledBackbone(self, kernel)
+            self._compiled = self._compile()
         return self._compiled
+
+    def _compile(self) -> CompiledBackbone | DeviceBackbone | None:
+        if triton_serves(self.mix_csd.weight.device):
+            return DeviceBackbone(self) if device_unavailable(self) is None else None
+        kernel = kernel_of(self)
+        frozen = not any(p.requires_grad for p in self.parameters())
+        return CompiledBackbone(self, kernel) if isinstance(kernel, Kernel) and frozen else None
 
     def _build_router(self, channels: int, num_experts: int, use_composition: bool) -> None:
         self.routing_mlp: nn.Sequential | None = None

@@ -21,7 +21,7 @@ from adatom.nn.tiled_degrees import TiledDegrees
 from adatom.nn.tiled_edges import TiledEdges
 
 #: Fixed divisor of the edge-degree sum in the published models.
-_DEGREE_RESCALE = 5.0
+DEGREE_RESCALE = 5.0
 #: Makes the initial sum over a typical neighborhood (6 angstrom, a dense solid) of order one.
 _SUM_GAIN = 0.1
 
@@ -54,11 +54,11 @@ class EdgeDegreeEmbedding(nn.Module):
             )
             for degree in range(self.rows)
         ]
-        return geometry.chunks.sum_to_atoms(torch.cat(degrees, dim=1)) / _DEGREE_RESCALE
+        return geometry.chunks.sum_to_atoms(torch.cat(degrees, dim=1)) / DEGREE_RESCALE
 
     def tiled(self, types: ElementTypes, edges: TiledEdges) -> TiledDegrees:
         """Return the same in tiles, for frozen weights."""
-        return TiledDegrees(FrozenRadial(self.rad_func, types), edges, 1 / _DEGREE_RESCALE)
+        return TiledDegrees(FrozenRadial(self.rad_func, types), edges, 1 / DEGREE_RESCALE)
 
 
 class Edgewise(nn.Module):

@@ -105,6 +105,15 @@ class PreparedWeights(Generic[T]):
         return value
 
 
+def weight_versions(weights: Sequence[torch.Tensor]) -> list[tuple[int, int, bool]]:
+    """Return what changes with any change of weights that PyTorch knows of.
+
+    Args:
+        weights: To be kept as long as the result, so that an equal address means the same memory.
+    """
+    return [(w.data_ptr(), w._version, w.requires_grad) for w in weights]  # noqa: SLF001
+
+
 def is_frozen(weights: Sequence[torch.Tensor]) -> bool:
     """Tell whether no weight needs gradients and all count their changes."""
     return not any(weight.requires_grad or weight.is_inference() for weight in weights)

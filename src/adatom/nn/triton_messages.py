@@ -14,6 +14,7 @@ import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -28,6 +29,14 @@ from adatom.nn.wigner import _generators, edge_rotations
 RadialFunction = Callable[[torch.Tensor, slice], tuple[torch.Tensor, torch.Tensor]]
 
 
+def triton_serves(device: torch.device) -> bool:
+    """Tell whether these kernels are the compiled ones of a device.
+
+    So on CUDA devices, and on any while Triton interprets (``TRITON_INTERPRET=1``, for tests).
+    """
+    return device.type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
+
+
 def unavailable(device: torch.device | str) -> str | None:
     """Say in one sentence why the kernels cannot run on a device, or None if they can."""
     if importlib.util.find_spec("triton") is None:
@@ -38,6 +47,20 @@ def unavailable(device: torch.device | str) -> str | None:
     if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
         return None
     return f"The Triton kernels run on CUDA devices, not on {device.type}."
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(mode=False)
+def invariant_entries(
+    layout: CoefficientLayout, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the degree of each node row, and its entry of order 0 in a rotation ``[R * S]``.
+
+    On the device, so that no call has to wait for a copy.
+    """
+    degrees = layout.node_degrees
+    entries = degrees * layout.node_size + torch.arange(layout.node_size)
+    return degrees.to(device), entries.to(device)
 
 
 @dataclass(frozen=True)
@@ -200,7 +223,8 @@ class _Tile:
         out = torch.cat(degrees, dim=1)
         bias = self._node_bias()
         if bias is not None:
-            own = self.returns.flatten(1).index_select(1, self._invariant_entries())
+            _, entries = invariant_entries(self.layout, mapped.device)
+            own = self.returns.flatten(1).index_select(1, entries)
             total = own.new_empty(atoms, self.layout.node_size)
             self._to_targets(own, total)
             out = torch.addcmul(out, total.unsqueeze(2), bias)
@@ -281,14 +305,8 @@ class _Tile:
         bias = self.weights.second_bias
         if bias is None:
             return None
-        degrees = self.layout.node_degrees.to(bias.device)
+        degrees, _ = invariant_entries(self.layout, bias.device)
         return bias.view(-1, self.weights.channels).index_select(0, degrees)
-
-    def _invariant_entries(self) -> torch.Tensor:
-        """Return where in a rotation the entries of order 0 lie, ``[S]``."""
-        size = self.layout.node_size
-        places = self.layout.node_degrees * size + torch.arange(size)
-        return places.to(self.features.device)
 
     def _bias_backward(self, arriving: torch.Tensor, to_returns: torch.Tensor) -> None:
         """Add to the gradient of the returns what the second bias contributes."""
@@ -296,7 +314,9 @@ class _Tile:
         if bias is not None:
             own = (arriving * bias).sum(2)
             rows = own.index_select(0, self.tile.ends[1] - self.tile.atoms.start)
-            to_returns.flatten(1).index_add_(1, self._invariant_entries(), rows)
+            _, entries = invariant_entries(self.layout, arriving.device)
+            # No entry comes twice, so the order of additions does not matter.
+            to_returns.flatten(1).index_add_(1, entries, rows)
 
     def _to_targets(self, rows: torch.Tensor, out: torch.Tensor) -> None:
         """Sum ``[n, width]`` over the edges of each target of the tile."""
