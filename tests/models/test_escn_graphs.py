@@ -9,6 +9,7 @@ from test_escn_md import backbone
 
 from adatom.core.errors import ConfigError
 from adatom.data.ase_convert import from_ase
+from adatom.models import escn_graphs
 from adatom.models.base import Execution, Neighborhood, NodeFeatures
 from adatom.models.edge_padding import bucket
 from adatom.models.escn_graphs import Recordings, record
@@ -71,6 +72,20 @@ def test_few_recordings_serve_a_run(model):
     assert sorted(recorder.shapes) == sorted({bucket(size) for size in sizes})
     assert len(recorder.shapes) < len(sizes)
     assert recorded.reason is None
+
+
+def test_few_recordings_are_kept(model, monkeypatch):
+    monkeypatch.setattr(escn_graphs, "_MAX_RECORDINGS", 1)
+    recorder, run = Recorder(), list(frames(6, model))
+    recorded = recordings(model, run[0], recorder)
+    for data in [*run, *run]:
+        edges = edges_of(data)
+        assert_same(model, data, (recorded.features(edges), edges.vectors))
+    assert len(recorded._found) == 1
+    monkeypatch.setattr(escn_graphs, "MAX_EDGES", 10)
+    count = len(recorder.shapes)
+    recorded.features(edges_of(run[0]))
+    assert len(recorder.shapes) == count
 
 
 def test_calls_that_overlap_get_their_own_gradients(model):

@@ -17,14 +17,13 @@ import torch
 from adatom.core.errors import ConfigError
 from adatom.data.atomic_data import AtomicData
 from adatom.models.base import Neighborhood, NodeFeatures
-from adatom.models.edge_padding import bucket
 from adatom.models.escn_block import EscnBlock
-from adatom.models.escn_graphs import MAX_ATOMS, Recorder, Recordings, record
+from adatom.models.escn_graphs import MAX_ATOMS, MAX_EDGES, Recorder, Recordings, record
 from adatom.models.escn_tiled import tiled_unavailable
 from adatom.nn.device_degrees import degree_messages
 from adatom.nn.experts import Run, runs_of
 from adatom.nn.message_passing import DEGREE_RESCALE
-from adatom.nn.message_tiles import DEVICE_EDGES, MessageTile, message_tiles
+from adatom.nn.message_tiles import MessageTile, message_tiles
 from adatom.nn.message_weights import message_weights, radial_function
 from adatom.nn.prepared_weights import PreparedWeights, weight_versions
 from adatom.nn.triton_messages import MessageWeights, triton_messages, unavailable
@@ -142,6 +141,8 @@ class PreparedEscn:
         """Tell whether this is one small system, and nothing is read back from the device."""
         if self._backbone.ff_type == "grid":  # copies a table in each call
             return False
+        if (self._execution.edges_per_tile or MAX_EDGES) < MAX_EDGES:  # tiles are cut on the host
+            return False
         return self._data.num_systems == 1 and self._data.num_atoms <= MAX_ATOMS
 
     def record_with(self, recorder: Recorder) -> None:
@@ -154,10 +155,7 @@ class PreparedEscn:
         Args:
             edges: Of all layers.
         """
-        size = self._execution.edges_per_tile or DEVICE_EDGES
-        if self._recordings is None or bucket(edges.source.shape[0]) > size:
-            return self(edges)
-        return self._recordings.features(edges)
+        return self(edges) if self._recordings is None else self._recordings.features(edges)
 
     def __call__(self, edges: Neighborhood) -> NodeFeatures:
         """Compute node features.

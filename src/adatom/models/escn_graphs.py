@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -25,8 +26,11 @@ Function = Callable[..., Tensors]
 #: memory that the next call overwrites.
 Recorder = Callable[[Function, Tensors], Function]
 
-#: Larger systems are computed as usual: their launches do not matter.
-MAX_ATOMS = 200
+#: Larger systems are computed as usual: their launches do not matter, and a recording holds the
+#: memory of its intermediates, about 60 kB per edge at 128 channels.
+MAX_ATOMS, MAX_EDGES = 200, 4096
+#: Recordings kept of one function, those used last.
+_MAX_RECORDINGS = 4
 #: Largest difference between a recording and what it records, relative to the largest number.
 _TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4}
 
@@ -72,24 +76,26 @@ class Recordings:
         self._batch = batch
         self._cutoff = cutoff
         self._recorder = recorder
-        self._found: dict[int, _Recording | None] = {}
+        self._seen: set[int] = set()
+        self._found: OrderedDict[int, _Recording] = OrderedDict()
         self.reason: str | None = None
 
     def features(self, edges: Neighborhood) -> NodeFeatures:
         """Return node features, which can be differentiated once to the edge vectors."""
         size = bucket(len(edges.source))
-        if self.reason is not None or not _differentiates(edges):
+        if self.reason is not None or size > MAX_EDGES or not _differentiates(edges):
             return self._compute(edges)
-        if size not in self._found:
-            self._found[size] = None
+        if size not in self._seen:
+            self._seen.add(size)
             return self._compute(edges)
         padded = pad_edges(edges, self._batch, size, self._cutoff)
-        recording = self._found[size]
+        recording = self._found.get(size) or self._record(padded)
         if recording is None:
-            recording = self._record(padded)
-            if recording is None:
-                return self._compute(edges)
-            self._found[size] = recording
+            return self._compute(edges)
+        self._found[size] = recording
+        self._found.move_to_end(size)
+        while len(self._found) > _MAX_RECORDINGS:
+            self._found.popitem(last=False)
         scalars, spherical = _Replay.apply(padded.vectors, padded, recording)  # type: ignore[no-untyped-call]
         return NodeFeatures(scalars, spherical)
 
