@@ -40,8 +40,9 @@ COLUMNS = (
 NOTE = (
     "Times faster: median over rounds of the time of fairchem's fastest mode (by its median in the "
     "same structure and environment) over this one's in the same round. First call: with "
-    "everything compiled and merged; fairchem's programs load at the same time as each other, so "
-    "their load times are upper bounds (benchmarks.loading measures them alone). Loaded GB: "
+    "everything compiled and merged. fairchem's programs load at the same time as each other, and "
+    "with --together make their first calls so: those times are upper bounds (benchmarks.loading "
+    "measures one process at a time). Loaded GB: "
     "resident after the first call, freed memory given back, imports included. Peak beyond: of a "
     "timed call, less loaded GB. Peak GB: of the process during calls, the first one included. max "
     "dE, dF: largest difference from the first row, eV and eV/angstrom."
