@@ -13,6 +13,7 @@ from ase import Atoms
 from adatom.calculators.ase_calculator import MLIPCalculator
 from adatom.data.ase_convert import from_ase
 from adatom.inference.predict_unit import MLIPPredictUnit
+from adatom.nn.buffer_pool import release_idle
 from adatom.tasks.potential import Potential
 from benchmarks.jobs import Job, serve
 from benchmarks.structures import load_all, load_structure, moved
@@ -123,7 +124,7 @@ def main() -> None:
             **size(job, units[0].potential),
         }
 
-    serve(load, describe)
+    serve(load, describe, release_idle)
 
 
 if __name__ == "__main__":

@@ -107,6 +107,7 @@ def return_freed_memory() -> None:
 def serve(
     load: Callable[[], Callable[[int], dict[str, Any]]],
     describe: Callable[[], dict[str, Any]],
+    release: Callable[[], None] | None = None,
 ) -> None:
     """Load and report, then make one timed call per line of standard input.
 
@@ -118,6 +119,8 @@ def serve(
         load: Makes the program ready, and returns what one call does; the argument of that counts
             the calls. The same numbers mean the same positions in every program.
         describe: Added to the report, such as versions; called after loading, not timed.
+        release: Gives up what the program reserves between calls, so that the loaded model is what
+            stays after the first one.
     """
     imports = resident_memory()
     started = time.perf_counter()
@@ -132,6 +135,8 @@ def serve(
         seconds = time.perf_counter() - started
         done: dict[str, Any] = {"seconds": seconds, "peak_gb": peak_memory()}
         if number == 0:
+            if release is not None:
+                release()
             return_freed_memory()
             done["values"] = values
         answer(done | {"resident_gb": resident_memory()})

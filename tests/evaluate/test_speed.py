@@ -12,6 +12,7 @@ from adatom.evaluate.peak_memory import PeakMemory
 from adatom.evaluate.sample_structures import copper_box, water_box
 from adatom.evaluate.speed import Speed, measure_speed, recommend
 from adatom.inference.predict_unit import MLIPPredictUnit
+from adatom.nn.buffer_pool import Loan
 from toy_backbone import toy_potential
 
 
@@ -37,6 +38,17 @@ def test_peak_memory_sees_what_is_freed_again():
     del block
     rise = memory.rise()
     assert rise is None or 1.2e8 < rise < 2e8
+
+
+def test_reserved_memory_is_not_taken_for_the_model():
+    loan = Loan([(2**24,)], torch.zeros(1))
+    loan.tensors[0].fill_(1.0)
+    del loan
+    memory = PeakMemory(torch.device("cpu"))
+    loan = Loan([(2**24,)], torch.zeros(1))
+    loan.tensors[0].fill_(1.0)
+    rise = memory.rise()
+    assert rise is None or 6e7 < rise < 1e8
 
 
 def test_units_of_speed():

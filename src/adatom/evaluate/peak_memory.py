@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from adatom.nn.buffer_pool import release_idle
+
 _STATUS, _SWITCH = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -47,6 +49,7 @@ class PeakMemory:
 def _return_freed_memory() -> None:
     """Give memory that is not in use back to the system, as it would hide what is needed next."""
     gc.collect()
+    release_idle()
     if sys.platform.startswith("linux"):
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
         if trim is not None:

@@ -54,6 +54,11 @@ class Loan:
                 _idle.popleft()
 
 
+def release_idle() -> None:
+    """Give up all memory that is reserved and not lent, so that what is needed can be measured."""
+    _idle.clear()
+
+
 def _take(size: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     for _ in range(len(_idle)):
         try:
