@@ -33,9 +33,24 @@ def system_of(entry, sid):
 @pytest.mark.filterwarnings("ignore:The composition, charge, spin or dataset changed")
 @pytest.mark.parametrize("preset", ["default", "batch", "turbo", "high-precision"])
 @pytest.mark.parametrize("name", NAMES)
-def test_recorded_numbers(name, preset):
+def test_recorded_numbers_in_every_preset(name, preset):
+    check_all(MLIPPredictUnit.load(FOLDER / f"{name}.pt", preset, dtype=torch.float64), name)
+
+
+@pytest.mark.parametrize("execution", ["general", "tiled", "compiled"])
+@pytest.mark.parametrize("name", NAMES)
+def test_recorded_numbers_in_every_execution(name, execution):
+    settings = {"execution_mode": execution}
+    unit = MLIPPredictUnit.load(FOLDER / f"{name}.pt", settings, dtype=torch.float64)
+    reason = unit.potential.backbone.unavailable(execution)
+    if reason is not None:
+        pytest.skip(reason)
+    check_all(unit, name)
+    assert unit._runner.engine.mode == execution
+
+
+def check_all(unit, name):
     entries = json.loads((FOLDER / f"{name}.json").read_text())["systems"]
-    unit = MLIPPredictUnit.load(FOLDER / f"{name}.pt", preset, dtype=torch.float64)
     for sid, entry in entries.items():
         names = [prop for prop in PROPERTIES if prop in entry["float64"]]
         found = unit.predict(system_of(entry, sid), names)
