@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -31,6 +31,8 @@ def settings_of(job: Job) -> InferenceSettings:
         # Without compilation and without recomputing: what its documentation advises for one
         # composition where the compiler is no option.
         settings = InferenceSettings(merge_mole=True, activation_checkpointing=False)
+    elif job.mode in ("unmerged", "loop"):
+        settings = InferenceSettings(merge_mole=False, activation_checkpointing=False)
     else:
         settings = guess_inference_settings(job.mode)
     return replace(
@@ -51,7 +53,7 @@ def prepare(job: Job) -> Callable[[int], dict[str, Any]]:
 
     def through_calculator(number: int) -> dict[str, Any]:
         calculator.calculate(moved(atoms, number), ["energy", "forces", "stress"], all_changes)
-        return values_of(calculator.results)
+        return values_of([calculator.results])
 
     def through_unit(number: int) -> dict[str, Any]:
         data = [
@@ -60,7 +62,9 @@ def prepare(job: Job) -> Callable[[int], dict[str, Any]]:
             )
             for one in structures
         ]
-        return values_of(unit.predict(atomicdata_list_to_batch(data)))
+        size = 1 if job.mode == "loop" else len(data)
+        parts = [data[start : start + size] for start in range(0, len(data), size)]
+        return values_of([unit.predict(atomicdata_list_to_batch(part)) for part in parts])
 
     if job.call != "ase":
         return through_unit
@@ -68,14 +72,16 @@ def prepare(job: Job) -> Callable[[int], dict[str, Any]]:
     return through_calculator
 
 
-def values_of(results: dict[str, Any]) -> dict[str, Any]:
+def values_of(results: Sequence[Any]) -> dict[str, Any]:
     """Return energies and forces as plain numbers."""
-    # A Python float stays one: as_tensor would make float32 of it.
-    energy = results["energy"]
-    return {
-        "energy": energy.tolist() if isinstance(energy, torch.Tensor) else [float(energy)],
-        "forces": torch.as_tensor(results["forces"]).tolist(),
-    }
+    energies: list[float] = []
+    forces: list[list[float]] = []
+    for result in results:
+        energy = result["energy"]
+        # A Python float stays one: as_tensor would make float32 of it.
+        energies += energy.tolist() if isinstance(energy, torch.Tensor) else [float(energy)]
+        forces += torch.as_tensor(result["forces"]).tolist()
+    return {"energy": energies, "forces": forces}
 
 
 def main() -> None:

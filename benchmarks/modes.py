@@ -29,6 +29,8 @@ class Mode(NamedTuple):
 MODES: Mapping[str, Mode] = MappingProxyType(
     {
         "fairchem-batch": Mode("fairchem", "batch", "fairchem batch"),
+        "fairchem-unmerged": Mode("fairchem", "unmerged", "fairchem unmerged, not checkpointed"),
+        "fairchem-loop": Mode("fairchem", "loop", "fairchem unmerged, one by one"),
         "fairchem-merged": Mode("fairchem", "merged", "fairchem merged"),
         "fairchem-default": Mode("fairchem", "default", "fairchem default (merged, compiled)"),
         "turbo": Mode("adatom", "turbo", "adatom turbo"),
@@ -45,7 +47,7 @@ MODES: Mapping[str, Mode] = MappingProxyType(
 STANDARD: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "single": ("fairchem-merged", "fairchem-default", "turbo", "default", "tiled"),
-        "batch": ("fairchem-batch", "batch", "loop"),
+        "batch": ("fairchem-batch", "fairchem-unmerged", "fairchem-loop", "batch", "loop"),
     }
 )
 
@@ -58,12 +60,13 @@ def modes_for(call: str, chosen: Sequence[str] | None) -> list[str]:
         chosen: Names among :data:`MODES`, or None for the standard ones.
     """
     names = STANDARD["batch" if call == "batch" else "single"] if chosen is None else chosen
-    # mace-torch has nothing but the ASE calculator; a loop is about many structures.
-    return [
-        name
-        for name in names
-        if (MODES[name].program != "mace" or call == "ase") and (name != "loop" or call == "batch")
-    ]
+    return [name for name in names if _possible(name, call)]
+
+
+def _possible(name: str, call: str) -> bool:
+    if MODES[name].program == "mace":
+        return call == "ase"  # it has nothing but the ASE calculator
+    return call == "batch" or not name.endswith("loop")
 
 
 def installed(names: Sequence[str] | None) -> list[str] | None:
