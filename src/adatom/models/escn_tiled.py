@@ -82,7 +82,8 @@ def tiled_features(
     for step, own in zip(steps, edges[1:], strict=False):
         features = run_step(step, features, own.vectors)
     features = run_step(steps[-1], features)
-    return NodeFeatures(features[:, 0], features)
+    # A copy, so that who needs the scalars only does not keep the rest in memory.
+    return NodeFeatures(features[:, 0].contiguous(), features)
 
 
 class _Budget:

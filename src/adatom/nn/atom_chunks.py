@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 #: Atoms at a time on a processor, and elsewhere.
-_CPU_ATOMS, _DEVICE_ATOMS = 256, 8192
+_CPU_ATOMS, _DEVICE_ATOMS = 64, 8192
 
 #: From the features ``[n, ...]`` of the atoms in a slice to new ones.
 AtomMap = Callable[[torch.Tensor, slice], torch.Tensor]
