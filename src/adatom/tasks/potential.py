@@ -207,6 +207,10 @@ class Potential(nn.Module):
             backbone = self._differentiable_twice() if "hessian" in derived else self.backbone
             features = backbone(data, [edges] * backbone.num_message_layers)
             out = self.head(features, data)
+            if "embeddings" in properties:
+                spherical = features.spherical
+                out["embeddings"] = features.scalars if spherical is None else spherical
+            del features  # their memory, for the derivatives
             energy = out["energies"].new_zeros(data.num_systems, dtype=torch.float64)
             out["energy"] = energy.index_add(0, data.batch, out["energies"].double())
             if derived:
@@ -223,8 +227,6 @@ class Potential(nn.Module):
         if "stress" in out:
             empty = (cell_volume(data.cell) == 0)[:, None, None]
             out["stress"] = out["stress"].masked_fill(empty, torch.nan)
-        spherical = features.spherical
-        out["embeddings"] = features.scalars if spherical is None else spherical
         return {name: out[name] for name in PROPERTIES if name in properties}
 
     def denormalize(
