@@ -88,11 +88,87 @@ def test_devices_that_are_not_there():
             MLIPPredictUnit.load("default", device="cuda")
 
 
-def test_data_on_another_device_are_brought_over(unit, water):
-    # Tensors on "meta" hold no numbers, so moving them is refused by torch: a clear error is all.
-    meta = water.to("meta")
-    with pytest.raises((DataError, NotImplementedError, RuntimeError)):
-        unit.predict(meta)
+def test_tensors_without_numbers_are_refused(unit, water):
+    with pytest.raises(DataError, match="'H2O' has pos on the device 'meta'"):
+        unit.predict(water.to("meta"))
+    with pytest.raises(DataError, match="'H2O' has cell on the device 'meta'"):
+        unit.predict(replace(water, cell=water.cell.to("meta")))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_tensors_on_several_devices_are_refused(unit, water):
+    with pytest.raises(DataError, match=r"has charge on cuda:0 and positions on cpu"):
+        unit.predict(replace(water, charge=water.charge.cuda()))
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "message"),
+    [
+        ("pos", lambda x: x[:, :2], r"has pos of shape \(3, 2\). Expected shape \(3, 3\)"),
+        ("pos", lambda x: x.numpy(), "has pos of type ndarray"),
+        ("atomic_numbers", lambda x: x[:2], r"has atomic_numbers of shape \(2,\)"),
+        ("cell", lambda x: x[0], r"has cell of shape \(3, 3\)"),
+        ("cell", lambda _: None, "has cell of type NoneType"),
+        ("pbc", lambda x: x[0], r"has pbc of shape \(3,\)"),
+        ("pbc", lambda x: x.long(), r"has pbc of type torch\.int64.*torch\.bool"),
+        ("charge", lambda x: x.repeat(2), r"has charge of shape \(2,\)"),
+        ("natoms", lambda x: x + 1, "natoms and batch do not fit 3 positions"),
+        ("batch", lambda x: x + 1, "natoms and batch do not fit 3 positions"),
+        ("dataset", lambda x: x[0], "has dataset 'default'. Expected a list with 1 entries"),
+        ("sid", lambda x: x * 2, "has sid .* Expected a list with 1 entries"),
+    ],
+)
+def test_wrong_shapes(unit, water, field, change, message):
+    broken = replace(water, **{field: change(getattr(water, field))})
+    for given in (broken, [water, broken]):
+        with pytest.raises(DataError, match=message):
+            unit.predict(given)
+    with pytest.raises(DataError, match=message):
+        unit.explain(broken)
+
+
+def test_batches_whose_atoms_are_not_in_order(unit, water):
+    batch = collate([water, water])
+    for broken in (
+        replace(batch, batch=batch.batch.flip(0)),
+        replace(batch, natoms=batch.natoms + 1),
+    ):
+        for given in (broken, [broken], iter([broken])):
+            with pytest.raises(DataError, match="natoms and batch do not fit 6 positions"):
+                unit.predict(given)
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("index", lambda x: x + 1),
+        ("index", lambda x: x - 1),
+        ("index", lambda x: x.flip(1)),
+        ("counts", lambda x: x + 1),
+    ],
+)
+def test_edges_of_something_else(unit, water, field, change):
+    edges = water.with_edges(4.0).edges
+    broken = replace(water, edges=replace(edges, **{field: change(getattr(edges, field))}))
+    for given in (broken, [water, broken]):
+        with pytest.raises(DataError, match="'H2O' has edges that do not fit its 3 atoms"):
+            unit.predict(given)
+
+
+def test_edges_of_the_wrong_form(unit, water):
+    edges = water.with_edges(4.0).edges
+    wrong = replace(edges, index=edges.index.double())
+    with pytest.raises(DataError, match=r"has edges\.index of type torch\.float64"):
+        unit.predict(replace(water, edges=wrong))
+    wrong = replace(edges, offsets=edges.offsets[1:])
+    with pytest.raises(DataError, match=r"has edges\.offsets of shape \(5, 3\)"):
+        unit.predict(replace(water, edges=wrong))
+
+
+@pytest.mark.parametrize("given", [None, 7, "water", ["a.xyz"], [None]])
+def test_what_is_no_structure(unit, given):
+    with pytest.raises(DataError, match="A structure is a"):
+        unit.predict(given)
 
 
 def test_overrides_change_only_what_keeps_the_weights():

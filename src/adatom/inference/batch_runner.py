@@ -12,7 +12,7 @@ from adatom.core.errors import DataError, OutOfMemoryError
 from adatom.data.atomic_data import AtomicData, collate
 from adatom.graph.neighbors import neighbor_list
 from adatom.inference.available import AvailableProperties
-from adatom.inference.composition import Compositions, Key, check_geometry
+from adatom.inference.composition import Compositions, Key
 from adatom.inference.engine import Engine
 from adatom.inference.extra_outputs import ExtraOutput
 from adatom.inference.finite import require_finite
@@ -23,6 +23,7 @@ from adatom.inference.prediction import Prediction
 from adatom.inference.scopes import tf32_scope, thread_scope
 from adatom.inference.settings import GRAPH_BACKENDS, InferenceSettings
 from adatom.inference.single_atoms import SingleAtoms
+from adatom.inference.well_formed import check_well_formed
 from adatom.models.gradients import cell_volume
 from adatom.nn.experts import MixedLinear
 from adatom.tasks.potential import PROPERTIES, Potential
@@ -71,7 +72,7 @@ class BatchRunner:
 
     def key(self, system: AtomicData) -> Key:
         """Check one structure and return what it is made of."""
-        check_geometry(system)
+        check_well_formed(system)
         return self._compositions.keys(system)[0]
 
     def window_atoms(self) -> int:
@@ -119,7 +120,7 @@ class BatchRunner:
 
     def whole(self, data: AtomicData, names: tuple[str, ...] | None) -> Prediction | None:
         """Predict a system or batch as it is, or return None if it has to be taken apart."""
-        check_geometry(data)
+        check_well_formed(data)
         keys = self._compositions.keys(data)
         single = len(keys) == 1
         if single and self.single_atoms.concerns(data):

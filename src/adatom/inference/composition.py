@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-from adatom.core.errors import DataError
 from adatom.data.atomic_data import AtomicData
 from adatom.tasks.potential import Potential
 
@@ -56,12 +55,13 @@ class Compositions:
     def keys(self, data: AtomicData) -> list[Key]:
         """Return one key per system.
 
+        Args:
+            data: Well formed (see :func:`adatom.inference.well_formed.check_well_formed`).
+
         Raises:
             UnknownNameError: If a dataset is not known.
             OutOfDomainError: If an element, charge or spin was never seen.
-            DataError: If a tensor has the wrong type.
         """
-        _check_types(data)
         last = self._last
         if last is not None and last.same(data):
             return last.keys
@@ -100,37 +100,3 @@ class Compositions:
 
 def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
-
-
-def _check_types(data: AtomicData) -> None:
-    where = f"Structure {data.sid[0]!r}" if data.sid else "The batch"
-    for name in ("atomic_numbers", "natoms", "batch", "charge", "spin"):
-        dtype = getattr(data, name).dtype
-        if dtype != torch.int64:
-            raise DataError(f"{where} has {name} of type {dtype}", expected="torch.int64")
-
-
-def check_geometry(data: AtomicData) -> None:
-    """Refuse positions or cells that are not finite floating numbers.
-
-    Raises:
-        DataError: Naming the structure.
-    """
-    for name, word in (("pos", "positions"), ("cell", "cell")):
-        value: torch.Tensor = getattr(data, name)
-        if not value.dtype.is_floating_point:
-            raise DataError(
-                f"Structure {data.sid[0]!r} has {name} of type {value.dtype}",
-                expected="a floating type such as torch.float64",
-            )
-        # The sum is finite only if every number is, up to overflow, which the slow way decides.
-        if not math.isfinite(float(value.detach().sum())):
-            rows = torch.isfinite(value.flatten(1)).all(1)
-            if bool(rows.all()):
-                continue
-            row = int(torch.nonzero(~rows)[0])
-            system = int(data.batch[row]) if name == "pos" else row
-            raise DataError(
-                f"Structure {data.sid[system]!r} has NaN or infinite numbers in its {word}",
-                expected="finite numbers",
-            )

@@ -28,6 +28,7 @@ from adatom.inference.prediction import Prediction, join
 from adatom.inference.private_copy import prepared
 from adatom.inference.settings import InferenceSettings, inference_settings
 from adatom.inference.streaming import stream
+from adatom.inference.well_formed import check_well_formed
 from adatom.tasks.potential import PROPERTIES, Potential
 
 #: What :meth:`MLIPPredictUnit.predict` accepts.
@@ -231,6 +232,7 @@ class MLIPPredictUnit:
         edges = None
         if structure is not None:
             data = structure if isinstance(structure, AtomicData) else self._convert(structure)
+            check_well_formed(data)
             data = self._runner.with_edges(data)
             self.predict(data)
             edges = 0 if data.edges is None else int(data.edges.index.shape[1])
@@ -239,6 +241,8 @@ class MLIPPredictUnit:
     def _items(self, data: Structures, task_name: str | None) -> Iterator[Item]:
         """Number single structures, converted and checked as they come."""
         number = 0
+        if not isinstance(data, AtomicData | Atoms | Iterable):
+            raise _no_structure(data)
         for given in [data] if isinstance(data, AtomicData | Atoms) else data:
             for system in self._singles(given, task_name):
                 yield Item(number, system, self._runner.key(system))
@@ -248,16 +252,22 @@ class MLIPPredictUnit:
         if isinstance(given, Atoms):
             return [self._convert(given, task_name)]
         if not isinstance(given, AtomicData):
-            raise DataError(
-                f"A structure is a {type(given).__name__}",
-                expected="an AtomicData or an ASE Atoms object",
-            )
-        return [given] if given.num_systems == 1 else given.unbatch()
+            raise _no_structure(given)
+        if given.num_systems == 1:
+            return [given]
+        check_well_formed(given)
+        return given.unbatch()
 
     def _convert(self, atoms: Atoms, task_name: str | None = None) -> AtomicData:
         system = from_ase(atoms, dataset=self.resolve_task(task_name), label_keys={})
         validate(system)
         return system
+
+
+def _no_structure(given: object) -> DataError:
+    return DataError(
+        f"A structure is a {type(given).__name__}", expected="an AtomicData or an ASE Atoms object"
+    )
 
 
 def _settings(settings: Settings) -> InferenceSettings:
