@@ -9,6 +9,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
+from adatom.core.precision import torch_threads
 from adatom.data.ase_convert import from_ase
 from adatom.inference.engine import InferenceWarning
 from adatom.inference.predict_unit import MLIPPredictUnit
@@ -50,8 +51,35 @@ def test_a_path_that_agrees_is_used_and_explained():
     assert "Execution 'tiled'" in text
     assert "'compiled' is not available: There is no compiler." in text
     assert "Compared with the plain computation on the first input" in text
+    assert "(the fastest that is available and trusted)" in text
     assert "1 for 6 edges" in text
     assert "assumed until measured" in text
+
+
+def test_what_the_settings_say_is_explained():
+    text = MLIPPredictUnit(fast_toy(), {"execution_mode": "tiled"}).explain(molecule("H2O"))
+    assert "Execution 'tiled'" in text
+    assert "(the settings say 'tiled')" in text
+    text = MLIPPredictUnit(fast_toy(), {"preset": "traineval", "torch_num_threads": 1}).explain(
+        molecule("H2O")
+    )
+    assert "Execution 'general': plain autograd (the settings say 'general')." in text
+    assert "This is the plain computation itself." in text
+    assert "Memory: all is kept for the backward pass" in text
+    assert "Threads: 1 during a prediction, as the settings say." in text
+
+
+def test_kernel_and_threads_of_an_official_model_are_explained(shared):
+    unit = MLIPPredictUnit.load(shared / "reference" / "uma_tiny" / "tiny_uma.pt")
+    reason = unit.potential.backbone.unavailable("compiled")
+    if reason is not None:
+        pytest.skip(reason)
+    copper = from_ase(bulk("Cu", cubic=True) * (2, 2, 2), dataset="omat")
+    with torch_threads(2):
+        text = unit.explain(copper)
+    assert "Execution 'compiled': tile by tile, in a kernel compiled for this machine" in text
+    edges = copper.with_edges(unit.potential.cutoff).edges.num_edges
+    assert f"Threads: 2 for {edges} edges: one per 1000 edges, at most 2" in text
 
 
 @pytest.mark.parametrize("broken", [{"error": 1e-3}, {"error": float("nan")}, {"fails": True}])

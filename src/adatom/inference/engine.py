@@ -193,7 +193,12 @@ class Engine:
     ) -> Potential:
         self._mode[merged] = mode
         reasons = "".join(f" {reason.rstrip('.')}." for reason in skipped)
-        self.notes["execution"] = f"{_MODE_WORDS[mode]}{reasons}"
+        why = (
+            "the fastest that is available and trusted"
+            if self._settings.execution_mode is None
+            else f"the settings say {self._settings.execution_mode!r}"
+        )
+        self.notes["execution"] = f"{_MODE_WORDS[mode]} ({why}).{reasons}"
         self.notes["trust"] = (
             "This is the plain computation itself."
             if agreement is None
@@ -220,9 +225,9 @@ class Engine:
 
 
 _MODE_WORDS = {
-    "general": "Execution 'general': plain autograd.",
-    "tiled": "Execution 'tiled': tile by tile in PyTorch, with a hand-written adjoint.",
-    "compiled": "Execution 'compiled': tile by tile, in a kernel compiled for this machine.",
+    "general": "Execution 'general': plain autograd",
+    "tiled": "Execution 'tiled': tile by tile in PyTorch, with a hand-written adjoint",
+    "compiled": "Execution 'compiled': tile by tile, in a kernel compiled for this machine",
 }
 
 

@@ -23,7 +23,7 @@ def explain(runner: BatchRunner, edges: int | None) -> str:
     lines = [
         f"Settings: {_preset(runner)}",
         f"Model: {_model(runner)}",
-        f"Execution: {notes.get('execution', later)}",
+        notes.get("execution", f"Execution: {later}"),
         f"Trust: {notes.get('trust', later)}",
         f"Experts: {notes['experts']}",
         f"Threads: {_threads(runner, edges)}",
@@ -68,6 +68,8 @@ def _threads(runner: BatchRunner, edges: int | None) -> str:
 
 
 def _kept(runner: BatchRunner) -> str:
+    if runner.engine.mode == "general":
+        return "all is kept for the backward pass, as plain autograd does."
     tiles = runner.settings.edge_chunk_size
     tile = "as many edges per tile as the backbone takes" if tiles is None else f"{tiles} per tile"
     if runner.settings.activation_checkpointing:
@@ -82,7 +84,8 @@ def _neighbors(runner: BatchRunner) -> str:
     if runner.settings.external_graph_gen:
         return "come with the structures."
     backend = GRAPH_BACKENDS[runner.settings.internal_graph_gen_version]
-    return f"within {runner.potential.cutoff:g} angstrom, by the search {backend!r}."
+    search = "the fastest search at their size" if backend == "auto" else f"the search {backend!r}"
+    return f"within {runner.potential.cutoff:g} angstrom, by {search}."
 
 
 def _batches(runner: BatchRunner) -> str:
