@@ -49,7 +49,7 @@ def fairchem_python() -> Path:
             f"There is no {str(path)!r}",
             expected="the interpreter of an environment with fairchem-core 2.24.0",
             fix="Run benchmarks/setup_fairchem.sh, set ADATOM_FAIRCHEM_PYTHON, or leave fairchem "
-            "out (--fairchem none).",
+            "out (--modes turbo default tiled).",
         )
     return path
 
@@ -68,7 +68,7 @@ def mace_python() -> Path | None:
         raise ConfigError(
             f"ADATOM_MACE_PYTHON is {given!r}, which does not exist",
             expected="the interpreter of an environment with mace-torch",
-            fix="Correct it, or leave mace-torch out (--mace none).",
+            fix="Correct it, or leave mace-medium out of --modes.",
         )
     return None
 
