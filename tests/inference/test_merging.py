@@ -111,7 +111,11 @@ def test_a_first_batch_that_is_mixed_does_not_prevent_merging(potential, plain):
 
 
 @pytest.mark.filterwarnings("ignore::adatom.inference.engine.InferenceWarning")
-def test_parallel_threads_with_other_compositions_are_never_wrong(potential, plain):
+@pytest.mark.parametrize("execution", ["tiled", "compiled"])
+def test_parallel_threads_with_other_compositions_are_never_wrong(potential, plain, execution):
+    reason = plain.potential.backbone.unavailable(execution)
+    if reason is not None:
+        pytest.skip(reason)
     names = ("H2O", "CH4", "CO2")
     systems = [
         molecule_of(name, charge=charge, spin=1 + abs(charge))
@@ -119,7 +123,7 @@ def test_parallel_threads_with_other_compositions_are_never_wrong(potential, pla
         for charge in (0, 1)
     ]
     expected = [plain.predict(system) for system in systems]
-    unit = MLIPPredictUnit(potential, "turbo")
+    unit = MLIPPredictUnit(potential, {"preset": "turbo", "execution_mode": execution})
     start = threading.Barrier(4)
 
     def work(offset):
@@ -131,6 +135,8 @@ def test_parallel_threads_with_other_compositions_are_never_wrong(potential, pla
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
+    assert unit._runner.engine.mode == execution
+    assert "Experts are merged for" in unit.explain()
 
 
 def test_merging_that_disagrees_is_not_used(potential, plain, monkeypatch):
