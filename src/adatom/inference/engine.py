@@ -7,6 +7,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from adatom.core.mapped_file import release_pages
 from adatom.data.atomic_data import AtomicData
 from adatom.inference.composition import Compositions, Key
 from adatom.inference.merging import MergedPotentials
@@ -20,6 +21,8 @@ from adatom.tasks.potential import Potential
 KEPT_BYTES = 2**28
 #: Edges per tile when memory is short.
 _LEAN_EDGES = 128
+#: Smaller weights stay in memory.
+_RELEASED_BYTES = 2**20
 #: A new composition is merged if it is among this many that came last: a stream of ever new ones
 #: would pay for each merging once and never use it again.
 _RECENT = 4
@@ -100,6 +103,7 @@ class Engine:
                 if self._unmerged is None:
                     found = self._trusted(self._potential, batch, merged=False)
                     self._unmerged = self._potential if found is None else found
+                    release_mapped(self._potential)
         return self._unmerged
 
     def lean(self, potential: Potential) -> Potential:
@@ -143,7 +147,9 @@ class Engine:
     ) -> Potential | None:
         system = batch if batch.num_systems == 1 else batch.unbatch()[0]
         base = merge(self._potential, system).eval().requires_grad_(False)
-        return self._trusted(base, system, merged=True)
+        found = self._trusted(base, system, merged=True)
+        release_mapped(self._potential)
+        return found
 
     def _trusted(self, base: Potential, batch: AtomicData, *, merged: bool) -> Potential | None:
         """Return a copy in the best mode that agrees with the plain computation, if any does."""
@@ -229,6 +235,17 @@ _MODE_WORDS = {
     "tiled": "Execution 'tiled': tile by tile in PyTorch, with a hand-written adjoint",
     "compiled": "Execution 'compiled': tile by tile, in a kernel compiled for this machine",
 }
+
+
+def release_mapped(potential: Potential) -> None:
+    """Give back the memory of weights that lie in a mapped file, until they are used again.
+
+    Merging and the comparison with the plain computation read all experts; what follows uses their
+    sums.
+    """
+    for weights in potential.parameters():
+        if weights.nbytes >= _RELEASED_BYTES:
+            release_pages(weights)
 
 
 def _named(key: Key) -> str:
