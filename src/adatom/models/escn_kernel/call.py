@@ -11,6 +11,7 @@ from adatom.core.errors import ConfigError
 from adatom.models.base import Execution
 from adatom.models.escn_kernel.problem import EdgeArrays, Problem, Systems
 from adatom.models.escn_kernel.radial_tables import INTERVALS
+from adatom.nn.message_passing import DEGREE_RESCALE
 
 if TYPE_CHECKING:
     from adatom.models.escn_kernel.kernel import CompiledBackbone
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 #: Edges computed at once, so that a tile stays in the cache of one core.
 _TILE = 60
-#: Fixed divisor of the edge-degree sum in the published models.
-_DEGREE_RESCALE = 5.0
 
 
 class Call:
@@ -139,7 +138,7 @@ def _problem(backbone: eSCNMDBackbone, systems: Systems, edges: EdgeArrays) -> P
         spin_start=spin.start,
         spin_stop=spin.stop,
         cutoff=backbone.cutoff,
-        degree_rescale=_DEGREE_RESCALE,
+        degree_rescale=DEGREE_RESCALE,
         atoms=systems.types.shape[0],
         edges=edges.source.shape[0],
         kept_bytes=execution.kept_bytes,

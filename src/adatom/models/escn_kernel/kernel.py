@@ -13,6 +13,7 @@ from adatom.models.escn_kernel.build import Kernel, kernel_for
 from adatom.models.escn_kernel.call import Call, CompiledFeatures
 from adatom.models.escn_kernel.prepared_systems import PreparedSystems
 from adatom.models.escn_kernel.problem import Problem, edge_arrays
+from adatom.nn.prepared_weights import weight_versions
 
 if TYPE_CHECKING:
     from adatom.models.escn_md import eSCNMDBackbone
@@ -50,7 +51,7 @@ class CompiledBackbone:
         self.kernel = kernel
         self._systems = PreparedSystems(backbone, kernel)
         self._parameters = list(backbone.parameters())
-        self._versions = self._current_versions()
+        self._versions = weight_versions(self._parameters)
         self._idle: list[int] = []
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -59,7 +60,7 @@ class CompiledBackbone:
 
     def is_current(self) -> bool:
         """Tell whether the backbone's weights are still those that were packed."""
-        return self._versions == self._current_versions()
+        return self._versions == weight_versions(self._parameters)
 
     def features(
         self, backbone: eSCNMDBackbone, data: AtomicData, edges: Neighborhood
@@ -101,9 +102,3 @@ class CompiledBackbone:
         """Free the idle engine."""
         for engine in self.__dict__.get("_idle", ()):
             self.kernel.library.adatom_engine_free(engine)
-
-    def _current_versions(self) -> list[tuple[int, int, bool]]:
-        return [
-            (p.data_ptr(), p._version, p.requires_grad)  # noqa: SLF001 - counts in-place changes
-            for p in self._parameters
-        ]

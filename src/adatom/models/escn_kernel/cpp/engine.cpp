@@ -1,9 +1,9 @@
 // The eSCN-MD backbone with frozen weights: node features from edge vectors, and the way back.
 //
 // Edges are sorted by target. Each thread has a range of atoms and all edges into them, and goes
-// through them in blocks of atoms and tiles of edges. What is kept between the passes are the
-// features of the atoms before and after the messages of each layer and, within a budget, the
-// outputs of the maps; everything else on edges exists for one tile at a time.
+// through them in blocks of atoms and tiles of edges. What is kept between the passes are the first
+// features of the atoms, those after the messages of each layer and, within a budget, the outputs of
+// the maps; everything else on edges exists for one tile at a time.
 #include <memory>
 #include <new>
 
@@ -63,7 +63,8 @@ public:
   void backward(const AdatomProblem &p, const real *to_scalars, const real *to_spherical,
                 real *to_vectors);
   size_t bytes() const {
-    return features_.bytes() + normed_.bytes() + kept_.bytes() + to_normed_.bytes();
+    return first_.bytes() + middle_.bytes() + current_.bytes() + normed_.bytes() + kept_.bytes() +
+           to_normed_.bytes();
   }
 
 private:
@@ -79,20 +80,22 @@ private:
 
   Sizes sizes_;
   EdgeLayout layout_;
-  Buffer features_, normed_, kept_, to_normed_;
+  Buffer first_, middle_, current_, normed_, kept_, to_normed_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<Range> ranges_;
   size_t kept_rows_ = 0;
   int room_ = 0;
 
   size_t row() const { return size_t(layout_.nodes.node_rows) * sizes_.channels; }
-  // Features before layer k (k = layers: after the last), and after its messages.
-  real *before(const AdatomProblem &p, int k) { return features_.get() + size_t(2 * k) * p.atoms * row(); }
-  real *middle(const AdatomProblem &p, int k) { return before(p, k) + p.atoms * row(); }
+  // Features after the messages of layer k. On the way back their place takes, once they are not
+  // needed any more, the features before the layer.
+  real *middle(const AdatomProblem &p, int k) { return middle_.get() + size_t(k) * p.atoms * row(); }
+  real *before_again(const AdatomProblem &p, int k) { return k ? middle(p, k) : first_.get(); }
 
   void divide(const AdatomProblem &p);
   void make_workers(const AdatomProblem &p);
-  void normalize(const Pass &, int k, int rank);
+  void normalize(const Pass &, int k, int rank, const real *x);
+  void nodes_backward(const Pass &, int k, int rank, real *to_x);
   void start_features(const Pass &, int rank);
   void start_backward(const Pass &, int rank, const real *to_x, real *to_vectors);
   void layer_forward(const Pass &, int k, int rank);
@@ -191,7 +194,7 @@ void Engine::start_features(const Pass &c, int rank) {
   const Range &range = ranges_[rank];
   const int C = sizes_.channels, S = layout_.nodes.node_rows;
   TileSpace &t = workers_[rank]->tile;
-  real *x = before(p, 0);
+  real *x = first_.get();
   for (int64_t a = range.first_atom; a < range.last_atom; ++a) {
     std::fill_n(x + a * row(), row(), real(0));
     std::memcpy(x + a * row(), static_cast<const real *>(p.invariants) + a * C, sizeof(real) * C);
@@ -262,13 +265,13 @@ void Engine::start_backward(const Pass &c, int rank, const real *to_x, real *to_
         });
 }
 
-// What the edges of layer k see of the atoms.
-void Engine::normalize(const Pass &c, int k, int rank) {
+// What the edges of layer k see of the atoms with features x.
+void Engine::normalize(const Pass &c, int k, int rank, const real *x) {
   const AdatomProblem &p = c.p;
   const int C = sizes_.channels;
   for (int64_t a = ranges_[rank].first_atom; a < ranges_[rank].last_atom; ++a) {
     real *y = normed_.get() + a * row();
-    norm_forward(layout_.nodes, C, c.w.layers[k].norm_1, before(p, k) + a * row(),
+    norm_forward(layout_.nodes, C, c.w.layers[k].norm_1, x + a * row(),
                  [&](int s) { return y + size_t(s) * C; });
     const real *own = static_cast<const real *>(p.embeddings) + size_t(p.system[a]) * C;
     for (int i = 0; i < C; ++i) y[i] += own[i];
@@ -322,8 +325,8 @@ void Engine::layer_forward(const Pass &c, int k, int rank) {
     for (int l = 0; l <= sizes_.lmax; ++l)
       conv.second[l].apply(atoms * (2 * l + 1), w.sums.degree(l), layout_.sum_width(l),
                            messages.degree(l), C);
-    real *x = middle(p, k) + first * row(), *next = before(p, k + 1) + first * row();
-    const real *old = before(p, k) + first * row();
+    real *x = middle(p, k) + first * row(), *next = current_.get() + first * row();
+    const real *old = (k ? current_.get() : first_.get()) + first * row();
     for (int a = 0; a < atoms; ++a)
       for (int s = 0; s < S; ++s) {
         const int l = degree_of(s);
@@ -378,6 +381,25 @@ void Engine::tile_backward(const Pass &c, const LayerWeights &layer, const Convo
                      to_vectors + 3 * edge);
 }
 
+// to_x, the gradient to the features after layer k, becomes that to the features after its messages,
+// and the features before the layer are computed again.
+void Engine::nodes_backward(const Pass &c, int k, int rank, real *to_x) {
+  const AdatomProblem &p = c.p;
+  Worker &w = *workers_[rank];
+  blocks(p, rank, [&](int64_t first, int atoms) {
+    const size_t place = first * row();
+    feed_forward_backward(layout_.nodes, sizes_, c.w.layers[k].feed_forward, middle(p, k) + place, atoms,
+                          to_x + place, w.feed_forward);
+    if (k == 0) return;
+    real *x = before_again(p, k) + place;
+    std::memcpy(x, middle(p, k - 1) + place, sizeof(real) * atoms * row());
+    feed_forward(layout_.nodes, sizes_, c.w.layers[k - 1].feed_forward, x, atoms, w.feed_forward);
+  });
+  c.team.wait();
+  if (rank == 0 && k > 0) balance(p, before_again(p, k), false);
+  c.team.wait();
+}
+
 // to_x, the gradient to the features after layer k, becomes that to the features before it.
 void Engine::layer_backward(const Pass &c, int k, int rank, real *to_x, real *to_vectors) {
   const AdatomProblem &p = c.p;
@@ -385,14 +407,13 @@ void Engine::layer_backward(const Pass &c, int k, int rank, real *to_x, real *to
   Worker &w = *workers_[rank];
   const int C = sizes_.channels, S = layout_.nodes.node_rows;
   real *own_to_y = to_normed_.get() + size_t(rank) * p.atoms * row();
-  normalize(c, k, rank);
+  nodes_backward(c, k, rank, to_x);
+  normalize(c, k, rank, before_again(p, k));
   std::fill_n(own_to_y, p.atoms * row(), real(0));
   c.team.wait();
   blocks(p, rank, [&](int64_t first, int atoms) {
     const Convolution &conv = layer.groups[p.group[first]];
-    real *gradient = to_x + first * row();
-    feed_forward_backward(layout_.nodes, sizes_, layer.feed_forward, middle(p, k) + first * row(), atoms,
-                          gradient, w.feed_forward);
+    const real *gradient = to_x + first * row();
     DegreeRows arriving{atoms, C, w.rows.data()};
     w.sums.atoms = atoms;
     for (int a = 0; a < atoms; ++a)
@@ -422,7 +443,7 @@ void Engine::layer_backward(const Pass &c, int k, int rank, real *to_x, real *to
       const real *more = sum + size_t(other) * p.atoms * row();
       for (size_t i = 0; i < row(); ++i) sum[i] += more[i];
     }
-    norm_backward(layout_.nodes, C, layer.norm_1, before(p, k) + a * row(),
+    norm_backward(layout_.nodes, C, layer.norm_1, before_again(p, k) + a * row(),
                   [&](int s) { return static_cast<const real *>(sum + size_t(s) * C); },
                   to_x + a * row());
   }
@@ -460,23 +481,25 @@ void Engine::forward(const AdatomProblem &p, real *scalars, real *spherical) {
   const Pass c{p, weights, tables, team};
   divide(p);
   make_workers(p);
-  features_.reserve(size_t(2 * p.layers + 1) * p.atoms * row());
+  first_.reserve(p.atoms * row());
+  middle_.reserve(size_t(p.layers) * p.atoms * row());
+  current_.reserve(p.atoms * row());
   normed_.reserve(p.atoms * row());
   kept_.reserve(size_t(p.layers) * kept_rows_ * layout_.outputs);
   team.run([&](int rank) {
     start_features(c, rank);
     for (int k = 0; k < p.layers; ++k) {
-      normalize(c, k, rank);
+      normalize(c, k, rank, k ? current_.get() : first_.get());
       team.wait();
       layer_forward(c, k, rank);
       team.wait();
-      if (rank == 0) balance(p, before(p, k + 1), false);
+      if (rank == 0) balance(p, current_.get(), false);
       team.wait();
     }
     const int C = sizes_.channels;
     for (int64_t a = ranges_[rank].first_atom; a < ranges_[rank].last_atom; ++a) {
       real *out = spherical + a * row();
-      norm_forward(layout_.nodes, C, weights.norm, before(p, p.layers) + a * row(),
+      norm_forward(layout_.nodes, C, weights.norm, current_.get() + a * row(),
                    [&](int s) { return out + size_t(s) * C; });
       std::memcpy(scalars + a * C, out, sizeof(real) * C);
     }
@@ -493,7 +516,7 @@ void Engine::backward(const AdatomProblem &p, const real *to_scalars, const real
   team.run([&](int rank) {
     const int C = sizes_.channels;
     // The last features are needed here only; their place takes the gradient.
-    real *to_x = before(p, p.layers);
+    real *to_x = current_.get();
     std::vector<real> arriving(row()), result(row());
     for (int64_t a = ranges_[rank].first_atom; a < ranges_[rank].last_atom; ++a) {
       std::fill(result.begin(), result.end(), real(0));
