@@ -116,11 +116,15 @@ def test_unavailable_says_why():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs /proc of Linux")
-def test_memory_grows_with_nodes():
+@pytest.mark.parametrize("mode", ["tiled", "compiled"])
+def test_memory_grows_with_nodes(mode):
     """4000 atoms: twice the node features per layer, one tile, and the edge list."""
     channels, layers = 32, 6
+    reason = backbone().requires_grad_(False).unavailable(mode)
+    if reason is not None:
+        pytest.skip(reason)
     script = Path(__file__).with_name("tiled_memory.py")
-    command = [sys.executable, str(script), str(channels), str(layers)]
+    command = [sys.executable, str(script), mode, str(channels), str(layers)]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     edges, peak = map(int, result.stdout.split())
     features = 4000 * 9 * channels * 4
