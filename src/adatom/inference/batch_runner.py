@@ -226,6 +226,7 @@ class BatchRunner:
             for name in wanted:
                 if name in self.extras:
                     out[name] = self.extras[name](potential, batch, out)
+        self.engine.finished(keys)
         values = {name: out[name].detach() for name in wanted if name in out}
         systems = frozenset(n for n, extra in self.extras.items() if extra.level == "system")
         natoms = [batch.num_atoms] if count == 1 else batch.natoms.tolist()

@@ -55,6 +55,7 @@ class Engine:
         self._exact = Compositions(potential).exact
         self._lock = threading.RLock()
         self._unmerged: Potential | None = None
+        self._finished: Key | None = None
         self._mode: dict[bool, str] = {}
         self._said: set[str] = set()
         self._recent: deque[Key] = deque(maxlen=_RECENT)
@@ -103,8 +104,20 @@ class Engine:
                 if self._unmerged is None:
                     found = self._trusted(self._potential, batch, merged=False)
                     self._unmerged = self._potential if found is None else found
-                    release_mapped(self._potential)
         return self._unmerged
+
+    def finished(self, keys: Sequence[Key]) -> None:
+        """Give back the memory of mapped weights once the experts are merged for a composition.
+
+        Merging and the comparison with the plain computation read all experts; what follows uses
+        their sums. Batches of several compositions will most likely be followed by others.
+
+        Args:
+            keys: Of the batch that was computed.
+        """
+        if len(set(keys)) == 1 and keys[0] != self._finished:
+            self._finished = keys[0]
+            release_mapped(self._potential)
 
     def lean(self, potential: Potential) -> Potential:
         """Return a copy that needs the least memory."""
@@ -147,9 +160,7 @@ class Engine:
     ) -> Potential | None:
         system = batch if batch.num_systems == 1 else batch.unbatch()[0]
         base = merge(self._potential, system).eval().requires_grad_(False)
-        found = self._trusted(base, system, merged=True)
-        release_mapped(self._potential)
-        return found
+        return self._trusted(base, system, merged=True)
 
     def _trusted(self, base: Potential, batch: AtomicData, *, merged: bool) -> Potential | None:
         """Return a copy in the best mode that agrees with the plain computation, if any does."""
@@ -238,11 +249,7 @@ _MODE_WORDS = {
 
 
 def release_mapped(potential: Potential) -> None:
-    """Give back the memory of weights that lie in a mapped file, until they are used again.
-
-    Merging and the comparison with the plain computation read all experts; what follows uses their
-    sums.
-    """
+    """Give back the memory of weights that lie in a mapped file, until they are used again."""
     for weights in potential.parameters():
         if weights.nbytes >= _RELEASED_BYTES:
             release_pages(weights)
