@@ -79,7 +79,7 @@ def test_kernel_and_threads_of_an_official_model_are_explained(shared):
         text = unit.explain(copper)
     assert "Execution 'compiled': tile by tile, in a kernel compiled for this machine" in text
     edges = copper.with_edges(unit.potential.cutoff).edges.num_edges
-    assert f"Threads: 2 for {edges} edges: one per 1000 edges, at most 2" in text
+    assert f"Threads: 2 for {edges} edges: one per 150 edges, at most 2" in text
 
 
 @pytest.mark.parametrize("broken", [{"error": 1e-3}, {"error": float("nan")}, {"fails": True}])

@@ -212,7 +212,7 @@ class BatchRunner:
         computed = [n for n in wanted if n in PROPERTIES and len(absent.get(n, ())) < count]
         edges = 0 if batch.edges is None else int(batch.edges.index.shape[1])
         with (
-            thread_scope(self.settings, edges),
+            thread_scope(self.settings, edges, self.engine.mode),
             tf32_scope(self.settings),
             # The potential turns gradients on again where it needs them.
             torch.no_grad(),

@@ -7,7 +7,7 @@ import torch
 from adatom.inference.batch_runner import BatchRunner
 from adatom.inference.engine import KEPT_BYTES
 from adatom.inference.memory_model import MAX_CPU_EDGES
-from adatom.inference.scopes import EDGES_PER_THREAD, threads_for
+from adatom.inference.scopes import edges_per_thread, threads_for
 from adatom.inference.settings import GRAPH_BACKENDS, PRESETS
 
 
@@ -58,13 +58,14 @@ def _model(runner: BatchRunner) -> str:
 def _threads(runner: BatchRunner, edges: int | None) -> str:
     if runner.settings.torch_num_threads is not None:
         return f"{runner.settings.torch_num_threads} during a prediction, as the settings say."
+    mode = runner.engine.mode
     rule = (
-        f"one per {EDGES_PER_THREAD} edges, at most {torch.get_num_threads()} (torch's number), "
-        "because threads of small systems wait for each other longer than they compute."
+        f"one per {edges_per_thread(mode)} edges, at most {torch.get_num_threads()} (torch's "
+        "number), because threads of small systems wait for each other longer than they compute."
     )
     if edges is None:
         return rule
-    return f"{threads_for(runner.settings, edges)} for {edges} edges: {rule}"
+    return f"{threads_for(runner.settings, edges, mode)} for {edges} edges: {rule}"
 
 
 def _kept(runner: BatchRunner) -> str:
