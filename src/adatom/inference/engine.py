@@ -55,7 +55,7 @@ class Engine:
         self._exact = Compositions(potential).exact
         self._lock = threading.RLock()
         self._unmerged: Potential | None = None
-        self._finished: Key | None = None
+        self._released = False
         self._mode: dict[bool, str] = {}
         self._said: set[str] = set()
         self._recent: deque[Key] = deque(maxlen=_RECENT)
@@ -109,14 +109,15 @@ class Engine:
     def finished(self, keys: Sequence[Key]) -> None:
         """Give back the memory of mapped weights once the experts are merged for a composition.
 
-        Merging and the comparison with the plain computation read all experts; what follows uses
-        their sums. Batches of several compositions will most likely be followed by others.
+        Merging and the comparison with the plain computation read all experts; a run on one
+        composition uses only their sums from then on. It is done once: who computes many
+        compositions reads the experts for each, and pages that come again cost most of a second.
 
         Args:
             keys: Of the batch that was computed.
         """
-        if len(set(keys)) == 1 and keys[0] != self._finished:
-            self._finished = keys[0]
+        if not self._released and len(set(keys)) == 1:
+            self._released = True
             release_mapped(self._potential)
 
     def lean(self, potential: Potential) -> Potential:
