@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import lightning as L  # noqa: N812 (the name that Lightning's documentation uses)
@@ -12,7 +12,8 @@ from adatom.core.console import progress, say
 from adatom.core.errors import ConfigError, DataError, unknown_name
 from adatom.data.atomic_data import AtomicData
 from adatom.data.doctor import Finding, check_dataset
-from adatom.training.batching import BatchLimits, BatchLoader, BatchPlan
+from adatom.training.batch_loader import BatchLoader
+from adatom.training.batching import BatchLimits, BatchPlan, StructureSizes
 from adatom.training.sources import (
     DatasetFacts,
     DataSource,
@@ -166,13 +167,14 @@ class AtomisticDataModule(L.LightningDataModule):
     def num_steps(self, epochs: int, batches_per_step: int = 1) -> int:
         """Return the number of optimizer steps in the first ``epochs`` epochs."""
         plan = self._train_plan()
-        counts = [len(plan.batches(epoch)) for epoch in range(epochs)]
+        world = self._trainer.world_size
+        counts = [plan.count(epoch, world) for epoch in range(epochs)]
         # An epoch's last step may have fewer batches.
         return sum(math.ceil(count / batches_per_step) for count in counts)
 
     def train_dataloader(self) -> BatchLoader:
         """Return batches that depend only on (seed, epoch), from the trainer's position on."""
-        return BatchLoader(self.graphs("train"), self._train_plan(), self._position)
+        return self._loader("train", self._train_plan(), self._position)
 
     def val_dataloader(self) -> BatchLoader:
         """Return the validation batches in file order."""
@@ -197,12 +199,20 @@ class AtomisticDataModule(L.LightningDataModule):
         return self._trainer.current_epoch, done
 
     def _train_plan(self) -> BatchPlan:
-        return BatchPlan(self.graphs("train"), self.limits, self.seed)
+        return BatchPlan(StructureSizes.of(self.graphs("train")), self.limits, self.seed)
 
     def _ordered(self, part: str) -> BatchLoader:
-        systems = self.graphs(part)
-        plan = BatchPlan(systems, self._eval_limits, None, allow_oversize=True)
-        return BatchLoader(systems, plan)
+        sizes = StructureSizes.of(self.graphs(part))
+        # Every evaluation begins at the first batch.
+        return self._loader(
+            part, BatchPlan(sizes, self._eval_limits, None, allow_oversize=True), lambda: (0, 0)
+        )
+
+    def _loader(
+        self, part: str, plan: BatchPlan, position: Callable[[], tuple[int, int]]
+    ) -> BatchLoader:
+        rank, world = self._trainer.global_rank, self._trainer.world_size
+        return BatchLoader(self.graphs(part), plan, position, rank=rank, world=world)
 
     def _read(self, part: str) -> None:
         if part in self._parts:
