@@ -3,40 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import torch
 
-from adatom.core.errors import unknown_name
+from adatom.core.errors import ConfigError, unknown_name
+
+
+def _zero() -> torch.Tensor:
+    return torch.zeros((), dtype=torch.float64)
 
 
 @dataclass(slots=True)
 class MetricSum:
-    """A running sum over elements.
+    """A sum over elements, which adds over batches and over ranks.
 
     Attributes:
-        total: Sum over the elements seen so far.
-        count: Number of elements.
+        total: ``[]`` float64 sum over the elements seen so far.
+        count: ``[]`` float64 number of elements.
         root: Whether the result is the root of the mean (RMSE).
     """
 
-    total: float = 0.0
-    count: int = 0
+    total: torch.Tensor = field(default_factory=_zero)
+    count: torch.Tensor = field(default_factory=_zero)
     root: bool = False
+
+    @classmethod
+    def of(cls, values: torch.Tensor, *, root: bool = False) -> MetricSum:
+        """Return the sum over the elements of ``values`` (any shape, none is fine), in float64."""
+        values = values.detach().double()
+        return cls(values.sum(), values.new_tensor(values.numel()), root)
 
     @property
     def value(self) -> float:
         """The mean (or its root); NaN before the first element."""
-        if self.count == 0:
+        count = float(self.count)
+        if count == 0.0:
             return float("nan")
-        mean = self.total / self.count
-        return float(mean**0.5) if self.root else float(mean)
+        mean = float(self.total) / count
+        return float(mean**0.5) if self.root else mean
 
     def add(self, values: torch.Tensor) -> None:
-        """Add the elements of ``values`` (any shape, summed in float64)."""
-        self.total += float(values.double().sum())
-        self.count += values.numel()
+        """Add the elements of ``values``."""
+        self.__iadd__(MetricSum.of(values, root=self.root))
+
+    def __iadd__(self, other: MetricSum) -> MetricSum:  # noqa: PYI034 (typing.Self would be the same)
+        """Add the sums of another batch or rank; one without elements changes nothing."""
+        if other.root != self.root:
+            raise ConfigError("A mean and the root of a mean are added", expected="equal metrics")
+        self.total = self.total + other.total
+        self.count = self.count + other.count
+        return self
 
 
 @dataclass(frozen=True, slots=True)
