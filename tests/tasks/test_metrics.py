@@ -13,7 +13,7 @@ from adatom.tasks.metrics import Measures, MetricSum
 PRED = torch.tensor([[3.0, 4.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
 TARGET = torch.tensor([[0.0, 5.0, 0.0], [0.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
 ALL = torch.ones(3, dtype=torch.bool)
-NAMES = ["mae", "rmse", "norm_mae", "norm_rmse", "cosine", "magnitude_error"]
+NAMES = ["mae", "rmse", "norm_mae", "norm_rmse", "cosine_similarity", "magnitude_error"]
 
 
 def test_forces_by_hand() -> None:
@@ -26,7 +26,7 @@ def test_forces_by_hand() -> None:
     assert values["norm_rmse"] == pytest.approx(math.sqrt(12 / 3))
     assert values["magnitude_error"] == pytest.approx((0 + 1 + 1) / 3)
     # The second atom has no true direction and does not count.
-    assert values["cosine"] == pytest.approx((20 / 25 + 1.0) / 2)
+    assert values["cosine_similarity"] == pytest.approx((20 / 25 + 1.0) / 2)
 
 
 def test_energy_per_atom() -> None:
@@ -63,7 +63,7 @@ def test_nothing_counted_is_nan() -> None:
 
 
 def test_unknown_metric() -> None:
-    with pytest.raises(UnknownNameError, match="did you mean 'cosine'"):
-        Measures("forces", ["cosin"])
+    with pytest.raises(UnknownNameError, match="did you mean 'cosine_similarity'"):
+        Measures("forces", ["cosine_similarit"])
     with pytest.raises(UnknownNameError, match="metric of energy"):
-        Measures("energy", ["cosine"])
+        Measures("energy", ["cosine_similarity"])

@@ -14,7 +14,12 @@ import torch
 from adatom.core.errors import ConfigError, DataError, unknown_name
 from adatom.data.atomic_data import AtomicData
 from adatom.tasks.losses import LossSum, build_loss
-from adatom.tasks.metrics import MetricSum, metric_for
+from adatom.tasks.metrics import (
+    ENERGY_AND_FORCES,
+    MetricSum,
+    energy_and_forces_within,
+    metric_for,
+)
 from adatom.tasks.targets import (
     labelled,
     labels_of,
@@ -123,9 +128,9 @@ def compute_metrics(
     Raises:
         UnknownNameError: If a metric or a prediction is not known, or the task does not serve
             ``dataset_name``.
+        ConfigError: If a metric needs a property that ``tasks`` have no task for.
         DataError: If a prediction or a label has the wrong shape.
     """
-    del tasks
     if dataset_name is not None and dataset_name not in task.datasets:
         raise unknown_name(f"dataset of task {task.name!r}", dataset_name, task.datasets)
     label = labels_of(task, batch)
@@ -140,9 +145,41 @@ def compute_metrics(
     out = {}
     for name in task.metrics:
         metric = metric_for(task.property, name)
-        values = metric.elements(pred[mask], label[mask], natoms)
+        if metric.elements is None:
+            values = _both_right(task, pred - label, mask, predictions, batch, tasks)
+        else:
+            values = metric.elements(pred[mask], label[mask], natoms)
         out[name] = MetricSum.of(values, root=metric.root)
     return out
+
+
+def _both_right(
+    task: Task,
+    energy_error: torch.Tensor,
+    mask: torch.Tensor,
+    predictions: Mapping[str, torch.Tensor],
+    batch: AtomicData,
+    tasks: Sequence[Task],
+) -> torch.Tensor:
+    """Return for each system that can be judged whether energy and forces are right."""
+    error = batch.pos.new_full((batch.num_atoms, 3), torch.nan, dtype=torch.float64)
+    has_label, measured, has_task = (torch.zeros_like(batch.fixed) for _ in range(3))
+    for other in tasks:
+        if other.property == "forces" and set(other.datasets) & set(task.datasets):
+            own = of_datasets(other, batch, other.datasets, 1)
+            difference = physical(other, predictions, batch) - labels_of(other, batch)
+            error = torch.where(own[:, None], difference, error)
+            has_label |= own & labelled(other, batch)
+            measured |= own & ~batch.fixed if other.eval_on_free_atoms else own
+            has_task |= own
+    if not bool(has_task[mask[batch.batch]].all()):
+        raise ConfigError(
+            f"Metric {ENERGY_AND_FORCES!r} of task {task.name!r} needs forces, but some of its "
+            "datasets have no task for them",
+            expected=f"a forces task among tasks for each of: {', '.join(task.datasets)}",
+        )
+    right, judged = energy_and_forces_within(energy_error, error, measured, has_label, batch.batch)
+    return right[mask & judged]
 
 
 def physical(
