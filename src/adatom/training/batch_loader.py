@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 
 import torch
 
@@ -59,6 +60,29 @@ class BatchLoader:
                 yield collate([self._systems[row] for row in rows])
             else:
                 yield without_labels(self._systems[0])
+
+
+class StepLoader:
+    """Yields all batches of each step at once, where a step of the optimizer has several.
+
+    Args:
+        batches: Of one process.
+        size: Batches of a step; an epoch's last step may have fewer.
+    """
+
+    def __init__(self, batches: BatchLoader, size: int) -> None:
+        self._batches = batches
+        self._size = size
+
+    def set_sampler_state(self, epoch: int, step: int) -> None:
+        """Let the next iteration begin at ``step`` of ``epoch``; see :class:`BatchLoader`."""
+        self._batches.set_sampler_state(epoch, step * self._size)
+
+    def __iter__(self) -> Iterator[list[AtomicData]]:
+        """Yield lists of :class:`AtomicData` with edges."""
+        batches = iter(self._batches)
+        while step := list(islice(batches, self._size)):
+            yield step
 
 
 def without_labels(system: AtomicData) -> AtomicData:

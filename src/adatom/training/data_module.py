@@ -12,7 +12,7 @@ from adatom.core.console import progress, say
 from adatom.core.errors import ConfigError, DataError, unknown_name
 from adatom.data.atomic_data import AtomicData
 from adatom.data.doctor import Finding, check_dataset
-from adatom.training.batch_loader import BatchLoader
+from adatom.training.batch_loader import BatchLoader, StepLoader
 from adatom.training.batching import BatchLimits, BatchPlan, StructureSizes
 from adatom.training.sources import (
     DatasetFacts,
@@ -91,6 +91,8 @@ class AtomisticDataModule(L.LightningDataModule):
         self._sources = {"train": train, "val": val, "test": test, "predict": predict}
         self._val_fraction = val_fraction
         self.seed = seed
+        #: Set by the module that trains, from ``trainer.accumulate_grad_batches``.
+        self.batches_per_step = 1
         self._shared_scale = scale == "shared"
         self._check = check
         self._parts: dict[str, Structures] = {}
@@ -164,17 +166,21 @@ class AtomisticDataModule(L.LightningDataModule):
             self._graphs[part] = found
         return self._graphs[part]
 
-    def num_steps(self, epochs: int, batches_per_step: int = 1) -> int:
+    def num_steps(self, epochs: int) -> int:
         """Return the number of optimizer steps in the first ``epochs`` epochs."""
         plan = self._train_plan()
         world = self._trainer.world_size
         counts = [plan.count(epoch, world) for epoch in range(epochs)]
         # An epoch's last step may have fewer batches.
-        return sum(math.ceil(count / batches_per_step) for count in counts)
+        return sum(math.ceil(count / self.batches_per_step) for count in counts)
 
-    def train_dataloader(self) -> BatchLoader:
-        """Return batches that depend only on (seed, epoch), from the trainer's position on."""
-        return self._loader("train", self._train_plan(), self._position)
+    def train_dataloader(self) -> BatchLoader | StepLoader:
+        """Return batches that depend only on (seed, epoch), from the trainer's position on.
+
+        Where a step of the optimizer has several batches, they come as lists.
+        """
+        loader = self._loader("train", self._train_plan(), self._position)
+        return loader if self.batches_per_step == 1 else StepLoader(loader, self.batches_per_step)
 
     def val_dataloader(self) -> BatchLoader:
         """Return the validation batches in file order."""
@@ -196,7 +202,7 @@ class AtomisticDataModule(L.LightningDataModule):
 
     def _position(self) -> tuple[int, int]:
         done = self._trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        return self._trainer.current_epoch, done
+        return self._trainer.current_epoch, done * self.batches_per_step
 
     def _train_plan(self) -> BatchPlan:
         return BatchPlan(StructureSizes.of(self.graphs("train")), self.limits, self.seed)
