@@ -142,6 +142,11 @@ class BatchPlan:
         """Return the number of batches of every process in one epoch."""
         return sum(1 for _ in self._steps(epoch, world))
 
+    def loads(self, epoch: int, rank: int = 0, world: int = 1) -> Rows:
+        """Return the edges (atoms, where edges were not counted) of each batch of one process."""
+        batches = self.batches(epoch, rank, world)
+        return np.array([self._load[rows].sum() for rows in batches], dtype=np.int64)
+
     def _steps(self, epoch: int, world: int) -> Iterator[Rows]:
         order = self._order.rows(epoch)
         sums = [np.concatenate([[0], np.cumsum(size[order])]) for _, size in self._limits]

@@ -13,7 +13,7 @@ from adatom.core.errors import ConfigError, DataError, unknown_name
 from adatom.data.atomic_data import AtomicData
 from adatom.data.doctor import Finding, check_dataset
 from adatom.training.batch_loader import BatchLoader, StepLoader
-from adatom.training.batching import BatchLimits, BatchPlan, StructureSizes
+from adatom.training.batching import BatchLimits, BatchPlan, Rows, StructureSizes
 from adatom.training.sources import (
     DatasetFacts,
     DataSource,
@@ -95,6 +95,8 @@ class AtomisticDataModule(L.LightningDataModule):
         self.batches_per_step = 1
         self._shared_scale = scale == "shared"
         self._check = check
+        #: What the dataset doctor found; empty before :meth:`setup` or without ``check``.
+        self.findings: list[Finding] = []
         self._parts: dict[str, Structures] = {}
         self._graphs: dict[str, list[AtomicData]] = {}
         self._facts: dict[str, DatasetFacts] | None = None
@@ -174,6 +176,11 @@ class AtomisticDataModule(L.LightningDataModule):
         # An epoch's last step may have fewer batches.
         return sum(math.ceil(count / self.batches_per_step) for count in counts)
 
+    def loads(self, epoch: int) -> Rows:
+        """Return the edges (atoms, where edges were not counted) of each batch of this process."""
+        rank, world = self._trainer.global_rank, self._trainer.world_size
+        return self._train_plan().loads(epoch, rank, world)
+
     def train_dataloader(self) -> BatchLoader | StepLoader:
         """Return batches that depend only on (seed, epoch), from the trainer's position on.
 
@@ -247,8 +254,8 @@ class AtomisticDataModule(L.LightningDataModule):
 
     def _examine(self) -> None:
         others = {"val": self.systems("val")} if self.has_validation else {}
-        findings = check_dataset(self.systems("train"), others=others)
-        report_findings(findings)
+        self.findings = check_dataset(self.systems("train"), others=others)
+        report_findings(self.findings)
 
 
 def as_sources(sources: Sources) -> list[DataSource]:

@@ -294,14 +294,24 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
         self._publish_step(sums, whole)
         return loss
 
-    def _sums(self, batch: AtomicData) -> dict[str, LossSum]:
+    def compute(self, batch: AtomicData) -> tuple[dict[str, LossSum], dict[str, torch.Tensor]]:
+        """Return the sums of the losses of a batch with their graph, and the raw predictions.
+
+        Args:
+            batch: Of this rank.
+        """
         with self.autocast():
             # Energies even without a loss: they connect every parameter, which DDP waits for.
             wanted = {"energy", *self.properties}
             raw = self.potential(batch, wanted, create_graph=True)
             sums = loss_sums(self.potential.tasks, raw, batch, self._loss_mean)
-        self._computed.append((batch, {name: value.detach() for name, value in raw.items()}))
-        return connected(sums, raw["energy"])
+        detached_raw = {name: value.detach() for name, value in raw.items()}
+        return connected(sums, raw["energy"]), detached_raw
+
+    def _sums(self, batch: AtomicData) -> dict[str, LossSum]:
+        sums, raw = self.compute(batch)
+        self._computed.append((batch, raw))
+        return sums
 
     def _accumulate(
         self, batches: list[AtomicData]
