@@ -132,17 +132,6 @@ class Loss(ABC):
         sums = rows.new_zeros(2, target.num_systems).index_add(1, target.systems, rows)
         return (sums[0] / sums[1].clamp(min=1.0)).sum(), (sums[1] > 0.0).double().sum()
 
-    def sum_and_count(
-        self,
-        pred: torch.Tensor,
-        target: torch.Tensor,
-        natoms: torch.Tensor,
-        mask: torch.Tensor,
-    ) -> tuple[torch.Tensor, int]:
-        """Return the weighted sum over the rows of ``mask`` and the number of values in it."""
-        values = self.values(pred[mask], target[mask].to(pred.dtype), natoms[mask])
-        return self.coefficient * values.sum(), values.numel()
-
 
 def _row_sums(values: torch.Tensor) -> torch.Tensor:
     return values.flatten(1).sum(dim=1) if values.dim() > 1 else values

@@ -53,10 +53,6 @@ class MetricSum:
         mean = float(self.total) / count
         return float(mean**0.5) if self.root else mean
 
-    def add(self, values: torch.Tensor) -> None:
-        """Add the elements of ``values``."""
-        self.__iadd__(MetricSum.of(values, root=self.root))
-
     def __iadd__(self, other: MetricSum) -> MetricSum:  # noqa: PYI034 (typing.Self would be the same)
         """Add the sums of another batch or rank; one without elements changes nothing."""
         if other.root != self.root:
@@ -229,41 +225,3 @@ def energy_and_forces_within(
     counts = kinds.new_zeros(3, len(energy_error)).index_add(1, systems, kinds)
     right = (energy_error.abs() < ENERGY_THRESHOLD) & (counts[2] == 0.0)
     return right, (counts[0] > 0.0) & (counts[1] == 0.0)
-
-
-class Measures:
-    """Running sums of the metrics of one property.
-
-    Args:
-        prop: ``"energy"``, ``"forces"`` or ``"stress"``.
-        names: Metrics; None takes :data:`DEFAULT_METRICS`.
-    """
-
-    def __init__(self, prop: str, names: tuple[str, ...] | list[str] | None = None) -> None:
-        chosen = names if names is not None else DEFAULT_METRICS[prop]
-        self._metrics = {name: metric_for(prop, name) for name in chosen}
-        self._sums = {name: MetricSum(root=m.root) for name, m in self._metrics.items()}
-
-    def add(
-        self,
-        pred: torch.Tensor,
-        target: torch.Tensor,
-        natoms: torch.Tensor,
-        mask: torch.Tensor,
-    ) -> None:
-        """Add the rows of ``mask``; the others are never looked at.
-
-        Args:
-            pred: ``[R, ...]`` in eV, eV/angstrom or eV/angstrom^3.
-            target: Same shape and units.
-            natoms: ``[R]`` atoms of each row's system.
-            mask: ``[R]`` bool.
-        """
-        pred, target, natoms = pred[mask].double(), target[mask].double(), natoms[mask]
-        for name, metric in self._metrics.items():
-            if metric.elements is not None:
-                self._sums[name].add(metric.elements(pred, target, natoms))
-
-    def values(self) -> dict[str, float]:
-        """Return each metric so far; NaN where nothing was counted."""
-        return {name: total.value for name, total in self._sums.items()}
