@@ -235,3 +235,16 @@ def test_metrics_of_a_foreign_dataset_or_without_the_forces_task_are_errors() ->
     task.metrics = ["energy_forces_within_threshold"]
     with pytest.raises(ConfigError, match="needs forces"):
         compute_metrics(task, raw, batch)
+
+
+def test_no_step_waits_for_values() -> None:
+    """Meta tensors have shapes only: a loss that looked at a value (as a GPU would wait for)
+    could not be computed with them."""
+    potential = trained_potential()
+    batch = batch_of(systems(), potential)
+    raw = {name: value.to("meta") for name, value in potential(batch, PROPERTIES).items()}
+    for reduction in ("mean", "sum", "per_structure"):
+        for task in potential.tasks:
+            task.loss_fn = {**LOSSES[task.property], "reduction": reduction}
+        losses = compute_loss(potential.tasks, raw, batch.to("meta"))
+        assert {loss.total.device.type for loss in losses.values()} == {"meta"}
