@@ -70,11 +70,10 @@ def open_dataset(
     reading = Reading.checked(
         dataset=dataset, label_keys=label_keys, units=units, required=required, key_map=keys
     )
-    frames = []
-    for file in _files(path):
-        reader = _open(file, arrays)
-        frames += [(reader, row) for row in _rows(len(reader), index, file)]
-    return StructureDataset(frames, reading)
+    readers = [_open(file, arrays) for file in _files(path)]
+    return StructureDataset(
+        [(reader, _rows(len(reader), index, reader.path)) for reader in readers], reading
+    )
 
 
 def _extxyz(path: Path, arrays: Mapping[str, str]) -> FrameReader:
@@ -155,13 +154,13 @@ def _files(path: PathLike | Sequence[PathLike]) -> list[Path]:
     return files
 
 
-def _rows(count: int, index: int | str | slice | Sequence[int] | None, path: Path) -> list[int]:
+def _rows(count: int, index: int | str | slice | Sequence[int] | None, path: Path) -> Sequence[int]:
     if index is None:
-        return list(range(count))
+        return range(count)
     if isinstance(index, str):
         index = _parse_index(index)
     if isinstance(index, slice):
-        return list(range(count))[index]
+        return range(count)[index]
     wanted = [index] if isinstance(index, int) else list(index)
     for i in wanted:
         if not -count <= i < count:

@@ -11,13 +11,14 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 import lmdb
-from ase import Atoms
-from ase.db.row import AtomsRow
-from ase.io.jsonio import decode
+import numpy as np
+import numpy.typing as npt
 
 from adatom.core.errors import DataError
+from adatom.data.frame import Frame
+from adatom.data.readers.ase_json import decode_ase
 from adatom.data.readers.base import FrameReader
-from adatom.data.readers.database_row import row_to_atoms, units_in_metadata
+from adatom.data.readers.database_row import row_frame, units_in_metadata
 
 # LMDB refuses to open a file twice in one process, so all readers of a file share one. Inode and
 # modification time are part of the key: a replaced file must not be answered from the old one.
@@ -45,27 +46,27 @@ class AselmdbReader(FrameReader):
             metadata = transaction.get(b"metadata")
             if metadata is not None:
                 self.declared = units_in_metadata(_unpack(metadata, "The metadata", path))
-        if not self._ids:
+        if not len(self._ids):
             raise DataError(f"The database {str(path)!r} has no rows", expected="at least one")
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self._ids)
 
-    def atoms(self, i: int) -> Atoms:
+    def frame(self, i: int) -> Frame:
         """Return row ``i`` (from 0; ids start at 1 and may have gaps).
 
         Raises:
             DataError: If the row is missing or damaged.
         """
-        row = self._ids[i]
+        row = int(self._ids[i])
         with self._reading() as transaction:
-            packed = transaction.get(str(row).encode())
-        if packed is None:
-            raise DataError(f"Row {row} of {str(self.path)!r} is missing", fix="Copy it again.")
-        content = _unpack(packed, f"Row {row}", self.path)
+            packed = transaction.get(b"%d" % row)
+            if packed is None:
+                raise DataError(f"Row {row} of {str(self.path)!r} is missing", fix="Copy it again.")
+            content = _unpack(packed, f"Row {row}", self.path)
         try:
-            return row_to_atoms(AtomsRow({"id": row, **content}))
+            return row_frame(row, content)
         # A damaged row raises whatever its content led ASE into.
         except Exception as error:
             raise DataError(
@@ -85,7 +86,8 @@ class AselmdbReader(FrameReader):
     def _reading(self) -> Iterator[lmdb.Transaction]:
         if self._environment is None:
             self._environment = _open(self.path)
-        with self._environment.begin() as transaction:
+        # Without a copy: the row is read from the mapped file.
+        with self._environment.begin(buffers=True) as transaction:
             yield transaction
 
 
@@ -135,7 +137,7 @@ def _refuse_cut_file(path: Path) -> None:
         )
 
 
-def _row_ids(transaction: lmdb.Transaction, path: Path) -> list[int]:
+def _row_ids(transaction: lmdb.Transaction, path: Path) -> npt.NDArray[np.int64]:
     following = transaction.get(b"nextid")
     if following is None:
         raise DataError(
@@ -143,15 +145,15 @@ def _row_ids(transaction: lmdb.Transaction, path: Path) -> list[int]:
             expected="rows as written by ase-db-backends (.aselmdb)",
         )
     packed = transaction.get(b"deleted_ids")
-    deleted = set(_unpack(packed, "The list of deleted rows", path)) if packed else set()
-    end = _unpack(following, "The row counter", path)
-    return [row for row in range(1, int(end)) if row not in deleted]
+    deleted = _unpack(packed, "The list of deleted rows", path) if packed else []
+    ids = np.arange(1, int(_unpack(following, "The row counter", path)))
+    return ids[~np.isin(ids, np.asarray(deleted, dtype=np.int64))]
 
 
 def _unpack(packed: bytes | memoryview, what: str, path: Path) -> Any:
     try:
-        return decode(zlib.decompress(packed).decode("utf-8"))
-    except (zlib.error, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+        return decode_ase(zlib.decompress(packed))
+    except (zlib.error, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{what} of {str(path)!r} is damaged ({error})",
             fix="Copy the database again, or leave the row out with index.",
