@@ -19,9 +19,9 @@ from adatom.checkpoint.format import save_potential
 from adatom.core.errors import AdatomError, ConfigError
 from adatom.core.files import atomic_write
 from adatom.training.loggers import CsvMetrics, TensorBoardMetrics
-from adatom.training.module import S2EFLightningModule
 from adatom.training.optimizer import parameter_groups
 from adatom.training.resume import random_state, set_random_state
+from adatom.training.train_unit import MLIPTrainEvalUnit
 
 
 class InterruptedRunError(AdatomError, RuntimeError):
@@ -183,7 +183,7 @@ class RunCheckpoints(Checkpoint):
     def _write_potential(
         self, module: L.LightningModule, path: Path, results: Mapping[str, float]
     ) -> None:
-        if isinstance(module, S2EFLightningModule):
+        if isinstance(module, MLIPTrainEvalUnit):
             potential = module.average.module
             finite = {k: v for k, v in results.items() if math.isfinite(v)}
             potential.metadata["training"] = finite
