@@ -26,6 +26,7 @@ from adatom.training.data_module import AtomisticDataModule
 from adatom.training.loggers import CsvMetrics, TensorBoardMetrics
 from adatom.training.logging_callback import MetricsLogging
 from adatom.training.module import S2EFLightningModule
+from adatom.training.preflight import Preflight, PreflightDone
 from adatom.training.quiet import quiet_lightning
 from adatom.training.resume import AtomicCheckpointIO
 from adatom.training.run_directory import RunDirectory
@@ -45,6 +46,9 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 #: Options of one call that do not belong to the configuration of the run.
 _NOT_CONFIGURATION = ("config", "run_dir", "checkpoint_path")
 
+
+#: Groups of options that are callbacks, in the order in which these are called.
+_CALLBACKS = ("preflight", "logging")
 
 _OURS = {"model", "datamodule", "ckpt_path", "weights_only", "verbose", "dataloaders"}
 
@@ -108,6 +112,7 @@ class S2EFCLI(LightningCLI):
             default=None,
             help="Stop after this many validations without a better one; null never does.",
         )
+        parser.add_class_arguments(Preflight, "preflight")
         parser.add_class_arguments(RunCheckpoints, "checkpoint")
         parser.add_class_arguments(MetricsLogging, "logging")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
@@ -133,7 +138,8 @@ class S2EFCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer with the logs and callbacks of the run."""
         config = self._get(self.config_init, "trainer")
-        callbacks: list[Callback] = [self._get(self.config_init, "logging")]
+        # First, so that what is wrong stops the run before anything is written or shown.
+        callbacks: list[Callback] = [self._get(self.config_init, name) for name in _CALLBACKS]
         checkpoints = self.checkpoints
         patience = self._get(self.config_init, "early_stopping_patience")
         if patience is not None:
@@ -174,7 +180,13 @@ class S2EFCLI(LightningCLI):
         if resume is not None:
             say(f"Continuing the run in {str(self.run.path)!r}.")
         started = time.monotonic()
-        self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=resume and str(resume))
+        try:
+            self.trainer.fit(
+                self.model, datamodule=self.datamodule, ckpt_path=resume and str(resume)
+            )
+        except PreflightDone:
+            say("Preflight found nothing that would stop the run.")
+            return
         best = self.checkpoints.best
         by_steps = 0 <= self.trainer.max_steps <= self.trainer.global_step
         complete = "all steps done" if by_steps else "all epochs done"
@@ -229,6 +241,7 @@ class S2EFCLI(LightningCLI):
         parser = self._parser(self.subcommand)
         text = parser.dump(self._options, skip_link_targets=False)
         config: dict[str, Any] = yaml.safe_load(text)
+        config.get("preflight", {}).pop("only", None)
         return {k: v for k, v in config.items() if k not in _NOT_CONFIGURATION}
 
 
@@ -262,7 +275,7 @@ def main(arguments: list[str]) -> None:
                 seed_everything_default=0,
                 parser_class=_Parser,
                 parser_kwargs={"prog": "adatom s2ef"},
-                args=arguments,
+                args=["--preflight.only=true" if a == "--preflight" else a for a in arguments],
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
             )

@@ -87,7 +87,10 @@ def error_table(results: Mapping[str, float]) -> tuple[list[str], list[list[obje
         heading, factor = _heading(measure)
         columns[measure] = heading
         rows.setdefault(dataset, {})[measure] = factor * value
-    table = [[d or "all", *(row.get(measure) for measure in columns)] for d, row in rows.items()]
+    table: list[list[object]] = [
+        [dataset or "all", *(row.get(measure) for measure in columns)]
+        for dataset, row in rows.items()
+    ]
     return ["dataset", *columns.values()], table
 
 
