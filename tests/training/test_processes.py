@@ -161,10 +161,19 @@ def folder(copper: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=list(TrainStrategy))
-def both(folder: Path, request: pytest.FixtureRequest) -> dict[str, list[dict[str, Any]]]:
+@pytest.fixture(scope="module")
+def both(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Train everything in two processes; starting them takes longer than the trainings."""
-    return together([*EQUAL, broken, wasteful], folder, request.param)
+    return together([*EQUAL, broken, wasteful], folder, TrainStrategy.DDP)
+
+
+SHARDED = [with_missing_labels, accumulated, conserving_with_experts]
+
+
+@pytest.fixture(scope="module")
+def sharded(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """Train with weights of which each process holds a part."""
+    return together([*SHARDED, wasteful], folder, TrainStrategy.FSDP)
 
 
 def assert_same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
@@ -182,6 +191,15 @@ def test_two_processes_equal_one(
 ) -> None:
     alone = train(scenario, folder)
     for found in both[scenario.__name__]:
+        assert_same(found, alone)
+
+
+@pytest.mark.parametrize("scenario", SHARDED)
+def test_two_processes_with_parts_of_the_weights_equal_one(
+    sharded: dict[str, list[dict[str, Any]]], scenario: Scenario, folder: Path
+) -> None:
+    alone = train(scenario, folder)
+    for found in sharded[scenario.__name__]:
         assert_same(found, alone)
 
 
@@ -209,6 +227,8 @@ def test_all_processes_stop_at_a_loss_that_is_not_finite(
     assert "cu3" in {atoms.info["sid"] for atoms in read(saved[0], ":")}
 
 
-def test_a_parameter_without_gradient_is_named(both: dict[str, list[dict[str, Any]]]) -> None:
-    for found in both["wasteful"]:
+def test_a_parameter_without_gradient_is_named(
+    both: dict[str, list[dict[str, Any]]], sharded: dict[str, list[dict[str, Any]]]
+) -> None:
+    for found in both["wasteful"] + sharded["wasteful"]:
         assert "does not depend on the parameters head.unused.weight" in found["error"]

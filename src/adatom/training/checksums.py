@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from adatom.training.reduction import rank, world_size
+from adatom.training.sharding import whole
 
 
 def checksum_file(folder: Path) -> Path:
@@ -40,4 +41,4 @@ def write_checksums(path: Path, step: int, loss: torch.Tensor, module: nn.Module
 
 
 def _mean(tensor: torch.Tensor) -> float:
-    return float(tensor.detach().double().abs().mean())
+    return float(whole(tensor.detach()).double().abs().mean())

@@ -28,6 +28,7 @@ from adatom.training.optimizer import ParameterGroups, adamw, parameter_groups
 from adatom.training.reduction import world_size
 from adatom.training.resume import as_resumable
 from adatom.training.schedule import CosineWithWarmup
+from adatom.training.sharding import total_norm
 from adatom.training.step_loss import (
     LossMean,
     add_up,
@@ -368,7 +369,7 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
             step, path = self.trainer.global_step + 1, checksum_file(self._folder)
             write_checksums(path, step, self.last["loss"], self.potential)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = total_norm([p.grad for p in parameters if p.grad is not None])
         self.last["grad_norm"] = norm.detach()
         if not bool(norm.isfinite()):
             raise self._stop("the gradient", here=True)
