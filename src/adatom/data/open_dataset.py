@@ -23,6 +23,7 @@ FORMATS: Mapping[str, str] = MappingProxyType(
         ".xyz": "extended or plain XYZ",
         ".db": "ASE database (SQLite)",
         ".aselmdb": "ASE database (LMDB)",
+        ".lmdb": "Open Catalyst LMDB",
         ".npz": "NumPy arrays with a key map",
     }
 )
@@ -42,8 +43,8 @@ def open_dataset(
 
     Args:
         path: A file, a folder (all its files of the formats below), or a list of them. Extended
-            XYZ, ASE databases (``.db``, ``.aselmdb``), ``.npz``, and whatever ASE reads; text may
-            be compressed (``.xz``, ``.gz``, ``.bz2``).
+            XYZ, ASE databases (``.db``, ``.aselmdb``), Open Catalyst ``.lmdb``, ``.npz``, and
+            whatever ASE reads; text may be compressed (``.xz``, ``.gz``, ``.bz2``).
         dataset: Name of the level of theory.
         label_keys: From ``energy``, ``forces``, ``stress``, ``virial``, ``relaxed_energy`` to the
             key that holds it; only these are read, and ``"-key"`` flips the sign. None recognizes
@@ -97,6 +98,13 @@ def _aselmdb(path: Path, arrays: Mapping[str, str]) -> FrameReader:
     return AselmdbReader(path)
 
 
+def _oc_lmdb(path: Path, arrays: Mapping[str, str]) -> FrameReader:
+    from adatom.data.readers.oc_lmdb import OcLmdbReader
+
+    _refuse_arrays(arrays, path)
+    return OcLmdbReader(path)
+
+
 def _npz(path: Path, arrays: Mapping[str, str]) -> FrameReader:
     from adatom.data.readers.npz import NpzReader
 
@@ -104,7 +112,14 @@ def _npz(path: Path, arrays: Mapping[str, str]) -> FrameReader:
 
 
 _OPENERS: Mapping[str, Callable[[Path, Mapping[str, str]], FrameReader]] = MappingProxyType(
-    {".extxyz": _extxyz, ".xyz": _extxyz, ".db": _ase_db, ".aselmdb": _aselmdb, ".npz": _npz}
+    {
+        ".extxyz": _extxyz,
+        ".xyz": _extxyz,
+        ".db": _ase_db,
+        ".aselmdb": _aselmdb,
+        ".lmdb": _oc_lmdb,
+        ".npz": _npz,
+    }
 )
 _ARRAY_NAMES = ("atomic_numbers", "pos", "cell", "pbc")
 

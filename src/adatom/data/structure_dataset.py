@@ -176,7 +176,10 @@ class StructureDataset(Sequence[AtomicData]):
         found: dict[str, str] = {}
         keys: dict[str, None] = {}
         for i in range(count):
-            frame, number, _ = self._frame(i)
+            try:
+                frame, number, _ = self._frame(i)
+            except DataError:
+                continue  # raised when this structure is asked for
             there = entries(frame)
             keys.update(dict.fromkeys(entry.key for entry in there))
             found = label_sources(there, self._readings[number].label_keys) | found

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import lmdb
 import numpy as np
@@ -19,10 +15,7 @@ from adatom.data.frame import Frame
 from adatom.data.readers.ase_json import decode_ase
 from adatom.data.readers.base import FrameReader
 from adatom.data.readers.database_row import row_frame, units_in_metadata
-
-# LMDB refuses to open a file twice in one process, so all readers of a file share one. Inode and
-# modification time are part of the key: a replaced file must not be answered from the old one.
-_OPEN: WeakValueDictionary[tuple[str, int, int], lmdb.Environment] = WeakValueDictionary()
+from adatom.data.readers.lmdb_file import LmdbFile
 
 
 class AselmdbReader(FrameReader):
@@ -40,8 +33,8 @@ class AselmdbReader(FrameReader):
             DataError: If it is not such a database, is cut off, or has no rows.
         """
         self.path = path
-        self._environment: lmdb.Environment | None = None
-        with self._reading() as transaction:
+        self._file = LmdbFile(path, "an ASE LMDB database")
+        with self._file.reading() as transaction:
             self._ids = _row_ids(transaction, path)
             metadata = transaction.get(b"metadata")
             if metadata is not None:
@@ -60,7 +53,7 @@ class AselmdbReader(FrameReader):
             DataError: If the row is missing or damaged.
         """
         row = int(self._ids[i])
-        with self._reading() as transaction:
+        with self._file.reading() as transaction:
             packed = transaction.get(b"%d" % row)
             if packed is None:
                 raise DataError(f"Row {row} of {str(self.path)!r} is missing", fix="Copy it again.")
@@ -77,64 +70,6 @@ class AselmdbReader(FrameReader):
     def name(self, i: int) -> str:
         """Return the file name and the row's id."""
         return f"{self.path.name}:{self._ids[i]}"
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the open file out of pickles; the copy opens it again."""
-        return {**self.__dict__, "_environment": None}
-
-    @contextmanager
-    def _reading(self) -> Iterator[lmdb.Transaction]:
-        if self._environment is None:
-            self._environment = _open(self.path)
-        # Without a copy: the row is read from the mapped file.
-        with self._environment.begin(buffers=True) as transaction:
-            yield transaction
-
-
-def _open(path: Path) -> lmdb.Environment:
-    status = path.stat()
-    key = (str(path.resolve()), status.st_ino, status.st_mtime_ns)
-    environment = _OPEN.get(key)
-    if environment is None:
-        try:
-            _refuse_cut_file(path)
-            environment = lmdb.open(
-                key[0], subdir=False, readonly=True, lock=False, readahead=False, meminit=False
-            )
-        except lmdb.Error as error:
-            raise DataError(
-                f"{str(path)!r} cannot be opened ({error})", fix="Copy it again."
-            ) from error
-        _OPEN[key] = environment
-    return environment
-
-
-def _refuse_cut_file(path: Path) -> None:
-    """Raise if the file ends before its last page: reading beyond would kill the process.
-
-    Each of the two meta pages begins with a 16-byte page header, then: magic (u32), version
-    (u32), address (u64), map size (u64), two 48-byte tree records (the first one starts with the
-    page size, u32), last page number (u64), transaction number (u64).
-    """
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        first = stream.read(168)
-        if len(first) < 168 or struct.unpack_from("<I", first, 16)[0] != 0xBEEFC0DE:
-            raise DataError(f"{str(path)!r} is not an LMDB file", expected="an ASE LMDB database")
-        page = struct.unpack_from("<I", first, 40)[0]
-        stream.seek(page)
-        metas = [first, stream.read(168)]
-    if any(len(meta) < 168 for meta in metas):
-        last = 2
-    else:
-        latest = max(metas, key=lambda meta: int(struct.unpack_from("<Q", meta, 144)[0]))
-        last = struct.unpack_from("<Q", latest, 136)[0]
-    if size < (last + 1) * page:
-        raise DataError(
-            f"{str(path)!r} is cut off: it has {size} bytes",
-            expected=f"at least {(last + 1) * page}",
-            fix="Copy it again from its source.",
-        )
 
 
 def _row_ids(transaction: lmdb.Transaction, path: Path) -> npt.NDArray[np.int64]:
