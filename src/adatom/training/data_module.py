@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from adatom.data.atomic_data import AtomicData
 from adatom.data.doctor import Finding, check_dataset
 from adatom.training.batch_loader import BatchLoader, StepLoader
 from adatom.training.batching import BatchLimits, BatchPlan, Rows, StructureSizes
+from adatom.training.mixture import MixedOrder, Mixture, sampling_ratios
 from adatom.training.sources import (
     DatasetFacts,
     DataSource,
@@ -52,6 +54,7 @@ class AtomisticDataModule(L.LightningDataModule):
         max_edges: Edges per batch; null for no limit. All limits hold together; without any,
             batches have 8 structures.
         eval_factor: Batches without training may be this many times larger.
+        mixture: How often each dataset is drawn; null draws each structure once per epoch.
         scale: ``shared``: one force RMS normalizes all datasets; ``own``: each has its own.
         check: Run the dataset doctor before training; its errors stop the run.
 
@@ -72,6 +75,7 @@ class AtomisticDataModule(L.LightningDataModule):
         max_atoms: int | None = None,
         max_edges: int | None = None,
         eval_factor: int = 4,
+        mixture: Mixture | None = None,
         scale: Literal["shared", "own"] = "shared",
         check: bool = True,
     ) -> None:
@@ -93,6 +97,7 @@ class AtomisticDataModule(L.LightningDataModule):
         self.seed = seed
         #: Set by the module that trains, from ``trainer.accumulate_grad_batches``.
         self.batches_per_step = 1
+        self._mixture = mixture
         self._shared_scale = scale == "shared"
         self._check = check
         #: What the dataset doctor found; empty before :meth:`setup` or without ``check``.
@@ -212,7 +217,12 @@ class AtomisticDataModule(L.LightningDataModule):
         return self._trainer.current_epoch, done * self.batches_per_step
 
     def _train_plan(self) -> BatchPlan:
-        return BatchPlan(StructureSizes.of(self.graphs("train")), self.limits, self.seed)
+        graphs, order = self.graphs("train"), None
+        if self._mixture is not None:
+            datasets = [system.dataset[0] for system in graphs]
+            ratios = sampling_ratios(self._mixture, Counter(datasets))
+            order = MixedOrder(datasets, ratios, self.seed)
+        return BatchPlan(StructureSizes.of(graphs), self.limits, self.seed, order=order)
 
     def _ordered(self, part: str) -> BatchLoader:
         sizes = StructureSizes.of(self.graphs(part))
