@@ -28,8 +28,8 @@ from adatom.training.logging_callback import MetricsLogging
 from adatom.training.module import S2EFLightningModule
 from adatom.training.preflight import Preflight, PreflightDone
 from adatom.training.quiet import quiet_lightning
-from adatom.training.resume import AtomicCheckpointIO
 from adatom.training.run_directory import RunDirectory
+from adatom.training.strategy import unit_strategy
 
 #: What differs from Lightning's own defaults: one device, our own bar, logs and checkpoints, and
 #: gradients in validation (forces are derivatives).
@@ -153,13 +153,12 @@ class S2EFCLI(LightningCLI):
                 loggers.append(TensorBoardMetrics(self.run.path / "tensorboard"))
         if given not in (None, True, False):
             loggers += given if isinstance(given, list) else [given]
-        plugins = config.get("plugins") or []
         return super().instantiate_trainer(
             **kwargs,
             default_root_dir=str(self.run.path),
             logger=loggers,
             callbacks=[*(config.get("callbacks") or []), *callbacks, checkpoints],
-            plugins=[*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()],
+            strategy=unit_strategy(config.get("strategy", "auto")),
         )
 
     @property

@@ -25,7 +25,7 @@ def quiet_lightning() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=r".*LeafSpec.*deprecated")
             warnings.filterwarnings("ignore", message=r"GPU available but not used")
             warnings.filterwarnings("ignore", message=r"Grad strides do not match bucket view")
-            warnings.filterwarnings("ignore", message=r"torch.distributed is disabled, unavail")
+            warnings.filterwarnings("ignore", message=r"torch.distributed is disabled")
             yield
     finally:
         logger.setLevel(level)
