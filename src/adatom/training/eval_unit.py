@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -32,7 +31,6 @@ class MLIPEvalUnit(L.LightningModule):
         losses: From property to its loss; None takes the losses of the potential's tasks.
         metrics: From property to names; None takes those of the tasks.
         loss_mean: What shares one mean in the loss: each ``task``, or all of a ``property``.
-        bf16: Compute in bfloat16 where torch's autocast finds that safe.
 
     Attributes:
         potential: What is measured.
@@ -47,13 +45,11 @@ class MLIPEvalUnit(L.LightningModule):
         losses: Mapping[str, Mapping[str, Any]] | None = None,
         metrics: Mapping[str, Sequence[str]] | None = None,
         loss_mean: LossMean = "task",
-        bf16: bool = False,
     ) -> None:
         super().__init__()
         self._loss_specs = losses
         self._metrics = metrics
         self._loss_mean = loss_mean
-        self._bf16 = bf16
         self._evaluation: Evaluation | None = None
         if potential is not None:
             self.potential = potential
@@ -90,16 +86,10 @@ class MLIPEvalUnit(L.LightningModule):
         """Check that there is something to measure; called by the trainer.
 
         Raises:
-            ConfigError: If there is no potential, or the stage is a training.
+            ConfigError: If there is no potential.
         """
-        if stage == "fit":
-            raise ConfigError("An MLIPEvalUnit cannot be trained", fix="Use MLIPTrainEvalUnit.")
         if not hasattr(self, "potential"):
-            raise ConfigError(f"There is no potential to {stage}", fix="Call use() or fit first.")
-
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Return the precision in which predictions and losses are computed, as a scope."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16)
+            raise ConfigError(f"There is no potential to {stage}", fix="Give it one.")
 
     def on_validation_epoch_start(self) -> None:
         """Begin new sums."""
@@ -110,8 +100,7 @@ class MLIPEvalUnit(L.LightningModule):
         del batch_idx
         if self._evaluation is None:
             raise ConfigError("validation_step was called outside of a validation")
-        with self.autocast():
-            self._evaluation.add(batch)
+        self._evaluation.add(batch)
 
     def on_validation_epoch_end(self) -> None:
         """Publish ``val/loss`` and the errors in physical units to callbacks."""
@@ -138,8 +127,7 @@ class MLIPEvalUnit(L.LightningModule):
         potential = self.evaluated
         potential.check_input(batch)
         possible = {name for dataset in batch.dataset for name in potential.properties(dataset)}
-        with self.autocast():
-            raw = potential(batch, possible & {"energy", "forces", "stress"})
+        raw = potential(batch, possible & {"energy", "forces", "stress"})
         detached = {name: value.detach() for name, value in raw.items()}
         return potential.denormalize(detached, batch)
 

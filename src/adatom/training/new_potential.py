@@ -9,7 +9,7 @@ from adatom.models.base import Backbone, Head
 from adatom.tasks.potential import Potential
 from adatom.tasks.task import Task
 from adatom.training.data_module import AtomisticDataModule
-from adatom.training.tasks_from_data import check_scales
+from adatom.training.tasks_from_data import check_scales, with_losses
 
 
 def new_potential(
@@ -60,6 +60,29 @@ def with_tasks(
         potential.domains,
         metadata={**potential.metadata, **(metadata or {})},
     )
+
+
+def retrained(
+    potential: Potential,
+    losses: Mapping[str, Mapping[str, Any]] | None,
+    data: AtomisticDataModule,
+) -> Potential:
+    """Return a potential of the same modules for a further training.
+
+    Args:
+        potential: Its backbone and head are shared.
+        losses: By property, instead of those of its tasks; None keeps them.
+        data: Set up for a training.
+
+    Raises:
+        ConfigError: If the scales of the tasks contradict each other.
+        UnknownNameError: If a dataset has no task.
+        OutOfDomainError: If an element, charge or spin was never seen.
+    """
+    tasks = list(potential.tasks) if losses is None else with_losses(potential.tasks, losses)
+    again = with_tasks(potential, tasks, {"training_data": data.fingerprints})
+    check_inputs(again, data)
+    return again
 
 
 def check_inputs(potential: Potential, data: AtomisticDataModule) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from adatom.core.console import say
 from adatom.core.errors import ConfigError
 from adatom.data.atomic_data import AtomicData
 from adatom.models.base import Backbone, Head
@@ -23,7 +24,7 @@ from adatom.training.ema import WeightAverage
 from adatom.training.eval_unit import MLIPEvalUnit
 from adatom.training.flops import report_flops
 from adatom.training.guard import non_finite, require_gradients
-from adatom.training.new_potential import check_inputs, new_potential, with_tasks
+from adatom.training.new_potential import new_potential, retrained
 from adatom.training.optimizer import ParameterGroups, adamw, parameter_groups
 from adatom.training.reduction import world_size
 from adatom.training.resume import as_resumable
@@ -39,12 +40,7 @@ from adatom.training.step_loss import (
     over_ranks,
     share_of_loss,
 )
-from adatom.training.tasks_from_data import (
-    TaskSpec,
-    build_tasks,
-    resolve_tasks,
-    with_losses,
-)
+from adatom.training.tasks_from_data import TaskSpec, build_tasks, resolve_tasks
 from adatom.training.train_strategy import TrainStrategy
 
 #: Per-atom energy error and force error vectors, weighted as UMA's conserving stage does.
@@ -84,7 +80,8 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
         min_lr_factor: Learning rate at the last step, relative to ``lr``.
         ema_decay: Of the weight average that is validated and saved; 0 is no average.
         bf16: Compute predictions and losses of the training in bfloat16 where torch's autocast
-            finds that safe. Validation keeps full precision.
+            finds that safe. Made for direct forces: those that are derivatives lose digits.
+            Weights, geometry, and validation keep their precision.
         train_strategy: How several processes share the work.
         debug_checksums: Write ``checksums_rank*.csv`` into the run directory: loss and mean
             absolute value of every parameter and gradient of each step.
@@ -120,7 +117,8 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
         debug_checksums: bool = False,
         profile_flops: bool = False,
     ) -> None:
-        super().__init__(losses=losses, metrics=metrics, loss_mean=loss_mean, bf16=bf16)
+        super().__init__(losses=losses, metrics=metrics, loss_mean=loss_mean)
+        self._bf16 = bf16
         if not 0.0 <= warmup_fraction < 1.0:
             raise ConfigError(f"warmup_fraction is {warmup_fraction}", expected="from 0 to below 1")
         if (backbone is None) == (potential is None):
@@ -208,24 +206,23 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
             raise ConfigError(f"There is no potential to {stage}", fix="Call use() or fit first.")
         self.potential = self._make_potential(self._data_module)
         self.average = WeightAverage(self.potential, self._ema_decay)
+        derived = set(self.properties) - {"energy", *self.potential.direct_properties}
+        if self._bf16 and derived:
+            say(
+                f"Warning: bf16 loses digits of {' and '.join(sorted(derived))}, which are "
+                "derivatives of the energy here. It is made for pre-training with direct forces."
+            )
 
     def _make_potential(self, data: AtomisticDataModule) -> Potential:
         backbone, head, potential = self._parts
-        if backbone is not None:
-            if self._tasks is not None:
-                tasks = resolve_tasks(self._tasks, data.facts)
-            else:
-                losses = self._loss_specs or DEFAULT_LOSSES
-                tasks = build_tasks(data.facts, losses, metrics=self._metrics)
-            return new_potential(backbone, head, tasks, data)
-        if potential is None:
-            raise ConfigError("The unit has neither a backbone nor a potential")
-        tasks = list(potential.tasks)
-        if self._loss_specs is not None:
-            tasks = with_losses(tasks, self._loss_specs)
-        potential = with_tasks(potential, tasks, {"training_data": data.fingerprints})
-        check_inputs(potential, data)
-        return potential
+        if potential is not None:
+            return retrained(potential, self._loss_specs, data)
+        if self._tasks is not None:
+            tasks = resolve_tasks(self._tasks, data.facts)
+        else:
+            losses = self._loss_specs or DEFAULT_LOSSES
+            tasks = build_tasks(data.facts, losses, metrics=self._metrics)
+        return new_potential(backbone or self.backbone, head, tasks, data)
 
     def _take_over_accumulation(self) -> None:
         """Let a step have all its batches at once: Lightning would average unequal means."""
@@ -301,7 +298,7 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
         Args:
             batch: Of this rank.
         """
-        with self.autocast():
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
             # Energies even without a loss: they connect every parameter, which DDP waits for.
             wanted = {"energy", *self.properties}
             raw = self.potential(batch, wanted, create_graph=True)
