@@ -92,6 +92,11 @@ def type_hint(action: Any) -> Any:
     return getattr(action, "_typehint", None)
 
 
+def actions_of(parser: ArgumentParser) -> list[Any]:
+    """Return all options of a parser."""
+    return list(parser._actions)
+
+
 def _unknown_option(message: str, parser: ArgumentParser) -> AdatomError | None:
     prefix, _, rest = message.partition("unrecognized arguments: ")
     if prefix or not rest:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
-from adatom.cli.mistakes import type_hint
+from adatom.cli.mistakes import actions_of, type_hint
 from adatom.core.errors import ConfigError, did_you_mean
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def merge_nested_options(
     Raises:
         ConfigError: If an option leads to nothing that exists.
     """
-    hints = {a.dest: type_hint(a) for a in parser._actions if _holds(type_hint(a), (dict, list))}
+    hints = {a.dest: type_hint(a) for a in actions_of(parser)}
+    hints = {dest: hint for dest, hint in hints.items() if _holds(hint, (dict, list))}
     kept, nested = _split(list(arguments), hints)
     if not nested:
         return list(arguments)

@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import Logger
 
 from adatom.checkpoint.format import load_potential
 from adatom.cli.arguments import Parser
+from adatom.cli.training_report import write_training_report
 from adatom.core.console import print_table, say
 from adatom.core.errors import unknown_name
 from adatom.data.writers import with_predictions, write_structures
@@ -30,6 +31,7 @@ from adatom.training.preflight import Preflight, PreflightDone
 from adatom.training.quiet import quiet_lightning
 from adatom.training.run_directory import RunDirectory
 from adatom.training.strategy import unit_strategy
+from adatom.training.wandb_logger import WandbMetrics, WandbSettings
 
 #: What differs from Lightning's own defaults: one device, our own bar, logs and checkpoints, and
 #: gradients in validation (forces are derivatives).
@@ -112,6 +114,18 @@ class S2EFCLI(LightningCLI):
             default=None,
             help="Stop after this many validations without a better one; null never does.",
         )
+        parser.add_argument(
+            "--report",
+            type=bool,
+            default=True,
+            help="Write report.html into run_dir when the training is done.",
+        )
+        parser.add_argument(
+            "--wandb",
+            type=WandbSettings | None,
+            default=None,
+            help="Log to Weights & Biases too; null does not.",
+        )
         parser.add_class_arguments(Preflight, "preflight")
         parser.add_class_arguments(RunCheckpoints, "checkpoint")
         parser.add_class_arguments(MetricsLogging, "logging")
@@ -151,6 +165,9 @@ class S2EFCLI(LightningCLI):
             loggers.append(CsvMetrics(self.run.path / "metrics.csv"))
             if given in (None, True):
                 loggers.append(TensorBoardMetrics(self.run.path / "tensorboard"))
+            settings = self._get(self.config_init, "wandb")
+            if settings is not None:
+                loggers.append(WandbMetrics(settings, self.run.path, self._plain_config()))
         if given not in (None, True, False):
             loggers += given if isinstance(given, list) else [given]
         return super().instantiate_trainer(
@@ -178,6 +195,9 @@ class S2EFCLI(LightningCLI):
         resume = self.run.last_checkpoint
         if resume is not None:
             say(f"Continuing the run in {str(self.run.path)!r}.")
+        for logger in self.trainer.loggers:
+            if isinstance(logger, WandbMetrics) and not self._options["preflight"]["only"]:
+                logger.start()  # before hours of training, if it cannot be
         started = time.monotonic()
         try:
             self.trainer.fit(
@@ -197,8 +217,11 @@ class S2EFCLI(LightningCLI):
             "best": best,
         }
         self.run.finish(result)
+        report = write_training_report(self.run) if self._options["report"] else None
         _show(f"Best validation (epoch {best.get('epoch', '-')})", best, "val/")
         say(f"Potential: {self.run.path / 'best.safetensors'}")
+        if report is not None:
+            say(f"Report: {report}")
 
     @property
     def checkpoints(self) -> RunCheckpoints:

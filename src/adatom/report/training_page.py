@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adatom.core.quantities import duration, memory_size
 from adatom.report.page import Page, format_cell
 from adatom.report.plots import lines
 
@@ -107,7 +108,8 @@ def _heading(measure: str) -> tuple[str, float]:
             if rest.removeprefix("per_atom_") != rest:
                 rest, unit = rest.removeprefix("per_atom_"), f"{unit}/atom"
             if rest in _ERRORS:
-                return f"{prop.replace('_', ' ')} {rest.replace('_', ' ').upper()} ({unit})", _MILLI
+                words = rest.replace("_", " ") if "_" in rest else rest.upper()
+                return f"{prop.replace('_', ' ')} {words} ({unit})", _MILLI
     return measure.replace("_", " "), 1.0
 
 
@@ -139,8 +141,8 @@ def _cards(best: Mapping[str, float], result: Mapping[str, Any]) -> list[tuple[s
     if "steps" in result:
         cards.append(("optimizer steps", str(result["steps"]), ""))
     if "seconds_of_last_session" in result:
-        minutes = result["seconds_of_last_session"] / 60.0
-        cards.append(("last session", f"{minutes:.3g}", "min"))
+        value, unit = duration(result["seconds_of_last_session"]).split()
+        cards.append(("last session", value, unit))
     return cards
 
 
@@ -188,8 +190,16 @@ def _preflight_section(page: Page, found: Mapping[str, Any]) -> None:
     labels = found.get("labels") or []
     if labels:
         page.table(list(labels[0]), [list(row.values()) for row in labels])
-    forecast = found.get("forecast") or {}
-    page.table(["", ""], [(k.replace("_", " "), format_cell(v)) for k, v in forecast.items()])
+    page.table(["", "about"], [_forecast_row(*item) for item in found["forecast"].items()])
+
+
+def _forecast_row(name: str, value: float | None) -> tuple[str, str]:
+    what, _, unit = name.rpartition("_")
+    if value is not None and unit == "seconds":
+        return f"time of a {what}", duration(value)
+    if value is not None and unit == "bytes":
+        return f"{what} memory", memory_size(value)
+    return name.replace("_", " "), format_cell(value)
 
 
 def _data_section(page: Page, data: Mapping[str, Any]) -> None:
