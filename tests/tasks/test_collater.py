@@ -53,5 +53,5 @@ def test_missing_labels_are_masked_or_refused():
 
 
 def test_a_dataset_without_tasks_is_refused():
-    with pytest.raises(UnknownNameError, match="'wett'.*wet"):
+    with pytest.raises(UnknownNameError, match=r"'wett'.*wet"):
         mt_collater_adapter(TASKS)([water("wett", "energy")])
