@@ -38,6 +38,7 @@ def open_dataset(
     required: Sequence[str] = (),
     key_map: Mapping[str, str] | None = None,
     index: int | str | slice | Sequence[int] | None = None,
+    lazy: bool = False,
 ) -> StructureDataset:
     """Open one or several files of one level of theory.
 
@@ -56,6 +57,8 @@ def open_dataset(
             ``sid``, ``fid``, ``tags``, ``fixed``, for npz also ``atomic_numbers``, ``pos``,
             ``cell``, ``pbc``. Labels may be named here too.
         index: Selection in each file: a number, a slice, text such as ``"::10"``, or a list.
+        lazy: Convert and check structures only when they are asked for, not only those of
+            databases.
 
     Raises:
         FileAccessError: If a file is missing, empty or protected.
@@ -73,7 +76,9 @@ def open_dataset(
     )
     readers = [_open(file, arrays) for file in _files(path)]
     return StructureDataset(
-        [(reader, _rows(len(reader), index, reader.path)) for reader in readers], reading
+        [(reader, _rows(len(reader), index, reader.path)) for reader in readers],
+        reading,
+        lazy=lazy,
     )
 
 

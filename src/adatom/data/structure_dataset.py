@@ -40,7 +40,11 @@ class StructureDataset(Sequence[AtomicData]):
     """
 
     def __init__(
-        self, files: Sequence[tuple[FrameReader, Sequence[int]]], reading: Reading
+        self,
+        files: Sequence[tuple[FrameReader, Sequence[int]]],
+        reading: Reading,
+        *,
+        lazy: bool = False,
     ) -> None:
         files = [(reader, rows) for reader, rows in files if len(rows)]
         if not files:
@@ -54,11 +58,11 @@ class StructureDataset(Sequence[AtomicData]):
         self._is_checked = np.zeros(len(self), dtype=bool)
         # Readers of other files than databases are let go with the text they hold.
         self._readers: list[FrameReader | None] = [reader for reader, _ in files]
-        self.is_lazy = all(reader.lazy for reader, _ in files)
-        self.label_keys = self._find_label_keys(reading)
+        self.is_lazy = lazy or all(reader.lazy for reader, _ in files)
+        self.label_keys = self._find_label_keys(reading, tolerant=lazy)
         self._kept: dict[int, tuple[AtomicData, dict[str, Any]]] = {}
         for number, (reader, rows) in enumerate(files):
-            if not reader.lazy:
+            if not (lazy or reader.lazy):
                 start = self._ends[number] - len(rows)
                 self._kept |= {start + i: self._read(start + i) for i in range(len(rows))}
                 self._readers[number] = None
@@ -87,10 +91,28 @@ class StructureDataset(Sequence[AtomicData]):
         i = range(len(self))[index]
         return self._kept[i][0] if i in self._kept else self._read(i)[0]
 
+    def name(self, index: int) -> str:
+        """Return the file and number of a structure, which may be damaged."""
+        i = range(len(self))[index]
+        number = bisect_right(self._ends, i)
+        rows, reader = self._rows[number], self._readers[number]
+        row = int(rows[i - self._ends[number]])
+        return reader.name(row) if reader is not None else self._kept[i][0].sid[0]
+
     def info(self, index: int) -> dict[str, Any]:
         """Return the ``atoms.info`` of a structure, such as its ``config_type`` or ``group``."""
         i = range(len(self))[index]
         return dict(self._kept[i][1]) if i in self._kept else self._frame(i)[0].info
+
+    def structure(self, index: int) -> tuple[AtomicData, dict[str, Any]]:
+        """Return a structure and its ``atoms.info``.
+
+        Raises:
+            DataError: If a row of a database is damaged or not usable.
+        """
+        i = range(len(self))[index]
+        system, info = self._kept[i] if i in self._kept else self._read(i)
+        return system, dict(info)
 
     def with_info(self) -> Iterator[tuple[AtomicData, dict[str, Any]]]:
         """Go through the structures once, each with its ``info``; rows of files are parsed once.
@@ -102,8 +124,7 @@ class StructureDataset(Sequence[AtomicData]):
             DataError: If a row of a database is damaged or not usable.
         """
         for i in range(len(self)):
-            system, info = self._kept[i] if i in self._kept else self._read(i)
-            yield system, dict(info)
+            yield self.structure(i)
 
     def elements(self) -> list[str]:
         """Return the chemical symbols in all structures, by atomic number."""
@@ -168,18 +189,20 @@ class StructureDataset(Sequence[AtomicData]):
                 fix="Convert the file to one set of units, or split it.",
             )
 
-    def _find_label_keys(self, reading: Reading) -> dict[str, str]:
+    def _find_label_keys(self, reading: Reading, *, tolerant: bool) -> dict[str, str]:
         """Find which keys hold labels; a label named by the user must be somewhere."""
         named = reading.label_keys
-        any_lazy = any(reader is not None and reader.lazy for reader in self._readers)
-        count = min(len(self), _PROBE) if named is None or any_lazy else len(self)
+        few = named is None or any(reader and reader.lazy for reader in self._readers)
+        count = min(len(self), _PROBE) if few else len(self)
         found: dict[str, str] = {}
         keys: dict[str, None] = {}
         for i in range(count):
             try:
                 frame, number, _ = self._frame(i)
             except DataError:
-                continue  # raised when this structure is asked for
+                if tolerant:
+                    continue  # raised when this structure is asked for
+                raise
             there = entries(frame)
             keys.update(dict.fromkeys(entry.key for entry in there))
             found = label_sources(there, self._readings[number].label_keys) | found

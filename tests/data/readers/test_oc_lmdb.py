@@ -175,7 +175,7 @@ class Attack:
 def test_nothing_is_executed(tmp_path: Path, layout: Any) -> None:
     path = write(tmp_path / "a.lmdb", [old_layout(graph()), layout(graph(sid=Attack()))])
     with pytest.raises(DataError, match=r"Structure 1 of .*system.*nothing in it was executed"):
-        open_dataset(path)[1]
+        open_dataset(path, lazy=True)[1]
     assert not Path("/tmp/adatom_was_here").exists()
     with pytest.raises(DataError, match="nothing in it was executed"):
         open_dataset(write(tmp_path / "b.lmdb", [], length=pickle.dumps(Attack())))
@@ -196,7 +196,7 @@ def test_numbers_are_not_executed_either(tmp_path: Path) -> None:
 
     path = write(tmp_path / "a.lmdb", [old_layout(graph()), old_layout(graph(force=Tensor()))])
     with pytest.raises(DataError, match="nothing in it was executed"):
-        open_dataset(path)[1]
+        open_dataset(path, lazy=True)[1]
     assert not Path("/tmp/adatom_was_here").exists()
 
 
@@ -204,7 +204,8 @@ def test_damage_is_named(tmp_path: Path) -> None:
     whole = old_layout(graph())
     programs = [whole, whole[:-40], pickle.dumps([1]), old_layout(graph(pos=torch.ones(2, 3)))]
     programs += [old_layout(graph(atomic_numbers=torch.tensor([1.5, 1.0, 1.0])))]
-    data = open_dataset(write(tmp_path / "a.lmdb", programs, length=pickle.dumps(6)))
+    path = write(tmp_path / "a.lmdb", programs, length=pickle.dumps(6))
+    data = open_dataset(path, lazy=True)
     for i, message in enumerate(
         ["damaged", "not a graph of atoms", "3 atoms, positions", "not whole numbers", "missing"]
     ):

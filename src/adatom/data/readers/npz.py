@@ -95,7 +95,7 @@ class NpzReader(FrameReader):
             positions=self._pos[i][real],
             cell=cell,
             pbc=np.full(3, bool(np.any(cell))) if self._pbc is None else self._pbc[i],
-            fixed=np.zeros(int(real.sum()), dtype=bool),
+            fixed=self._fixed(i, real),
         )
         for key, value in self._others.items():
             if value.ndim > 1 and value.shape[1] == len(real) and len(real) > 1:
@@ -103,6 +103,13 @@ class NpzReader(FrameReader):
             else:
                 frame.info[key] = value[i]
         return frame
+
+    def _fixed(self, i: int, real: Array) -> Array:
+        """Return the array ``fixed`` that adatom itself writes, else no atom."""
+        found = self._others.get("fixed")
+        if found is None or found.dtype != bool or found.shape[1:] != real.shape:
+            return np.zeros(int(real.sum()), dtype=bool)
+        return np.asarray(found[i][real])
 
     def _check_shapes(self) -> None:
         shape = self._pos.shape
