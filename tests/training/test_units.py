@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 from ase.io import read, write
 from lightning.pytorch import Trainer
 
+from adatom.checkpoint.format import load_potential
+from adatom.cli.s2ef import main
 from adatom.core.errors import ConfigError, MissingLabelError, UnknownNameError
 from adatom.models.escn_md import eSCNMDBackbone
 from adatom.models.heads import Heads
@@ -332,6 +335,52 @@ def test_one_group_if_asked_for() -> None:
     unit = MLIPTrainEvalUnit(potential=toy_potential(), legacy_single_group=True)
     unit.use(toy_potential())
     assert unit.parameter_groups.no_decay == ()
+
+
+def test_the_run_directory_lists_the_groups_that_are_used(
+    config: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = config(trainer="{max_epochs: 1}", **{"model.legacy_single_group": "true"})
+    main(["fit", "--config", str(path), "--run_dir", str(tmp_path / "run")])
+    listed = (tmp_path / "run" / "parameters.txt").read_text()
+    assert "Weight decay (7)" in listed
+    assert "No weight decay (0)" in listed
+
+
+def test_tasks_and_several_batches_per_step_from_a_configuration(
+    copper: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "tasks.yaml"
+    path.write_text(
+        f"""
+model:
+  backbone: {{class_path: toy_backbone.ToyBackbone}}
+  head: {{class_path: toy_backbone.ToyHead}}
+  train_strategy: ddp
+  loss_mean: task
+  tasks:
+    - name: cu_energy
+      property: energy
+      datasets: [cu]
+      loss_fn: {{name: per_atom_mae, coefficient: 20}}
+      element_references: {{Cu: -3.2}}
+      normalizer: {{mean: 0.0, rmsd: 1.5}}
+    - {{name: forces, property: forces, loss_fn: {{name: l2norm}}, normalizer: {{rmsd: 1.5}}}}
+data: {{train: {{path: {copper}, dataset: cu}}, val_fraction: 0.25, batch_size: 6}}
+trainer: {{max_epochs: 2, accumulate_grad_batches: 2}}
+logging: {{every_n_steps: 1}}
+"""
+    )
+    main(["fit", "--config", str(path), "--run_dir", str(tmp_path / "run")])
+    rows = table(tmp_path / "run" / "metrics.csv")
+    # 18 structures are 3 batches, hence 2 steps in each epoch.
+    assert [row["step"] for row in rows if row["train/loss"]] == ["1", "2", "3", "4"]
+    assert {"train/cu_energy_loss", "train/forces_loss", "val/energy_per_atom_mae"} <= set(rows[0])
+    potential = load_potential(tmp_path / "run" / "best.safetensors", allow=[ToyBackbone, ToyHead])
+    energy = potential.task_for("cu", "energy")
+    assert energy.normalizer == Normalizer(0.0, 1.5)
+    assert energy.element_references is not None
+    assert float(energy.element_references[29]) == -3.2
 
 
 def test_a_structure_weighs_the_same_unless_each_task_has_its_mean(

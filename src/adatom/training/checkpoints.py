@@ -18,7 +18,6 @@ from adatom.training.checkpointing.directory import remove_partial
 from adatom.training.export import save_trained
 from adatom.training.interruptions import Interruptions, requeue
 from adatom.training.loggers import CsvMetrics, TensorBoardMetrics
-from adatom.training.optimizer import parameter_groups
 from adatom.training.resume import set_random_state
 from adatom.training.strategy import UnitStrategy
 from adatom.training.train_unit import MLIPTrainEvalUnit
@@ -70,8 +69,9 @@ class RunCheckpoints(Checkpoint):
         """Cut the logs back to the resumed step, listen for signals, save the first state."""
         folder, writer = _folder(trainer), _strategy(trainer).writer
         if trainer.is_global_zero:
-            with atomic_write(folder / "parameters.txt") as part:
-                part.write_text(parameter_groups(pl_module).describe() + "\n")
+            if isinstance(pl_module, MLIPTrainEvalUnit):
+                with atomic_write(folder / "parameters.txt") as part:
+                    part.write_text(pl_module.parameter_groups.describe() + "\n")
             remove_partial(folder / "checkpoints")
             for logger in trainer.loggers:
                 if isinstance(logger, CsvMetrics):

@@ -94,13 +94,11 @@ def build_tasks(
     return tasks
 
 
-def resolve_tasks(
-    tasks: Sequence[Task | TaskSpec], facts: Mapping[str, DatasetFacts]
-) -> list[Task]:
+def resolve_tasks(specs: Sequence[TaskSpec], facts: Mapping[str, DatasetFacts]) -> list[Task]:
     """Complete the tasks of a configuration with what the data say.
 
     Args:
-        tasks: Complete tasks are kept as they are.
+        specs: At most one for each property of a dataset.
         facts: By dataset name.
 
     Raises:
@@ -109,7 +107,7 @@ def resolve_tasks(
         ConfigError: If datasets of one task differ in what it leaves open, or a dataset of the
             data has no task.
     """
-    done = [t if isinstance(t, Task) else _resolve(t, facts) for t in tasks]
+    done = [_resolve(spec, facts) for spec in specs]
     names = [task.name for task in done]
     for name in names:
         if names.count(name) > 1:

@@ -29,7 +29,7 @@ from adatom.training.optimizer import ParameterGroups, adamw, parameter_groups
 from adatom.training.reduction import world_size
 from adatom.training.resume import as_resumable
 from adatom.training.schedule import CosineWithWarmup
-from adatom.training.sharding import total_norm
+from adatom.training.sharding import is_sharded, total_norm
 from adatom.training.step_loss import (
     LossMean,
     add_up,
@@ -82,7 +82,8 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
         bf16: Compute predictions and losses of the training in bfloat16 where torch's autocast
             finds that safe. Made for direct forces: those that are derivatives lose digits.
             Weights, geometry, and validation keep their precision.
-        train_strategy: How several processes share the work.
+        train_strategy: What each of several processes holds: all weights (``ddp``) or a part of
+            them (``fsdp``).
         debug_checksums: Write ``checksums_rank*.csv`` into the run directory: loss and mean
             absolute value of every parameter and gradient of each step.
         profile_flops: Count the operations of the first step; written to ``flops.json``.
@@ -100,7 +101,7 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
         head: Head | None = None,
         *,
         potential: Potential | None = None,
-        tasks: Sequence[Task | TaskSpec] | None = None,
+        tasks: list[TaskSpec] | None = None,
         losses: Mapping[str, Mapping[str, Any]] | None = None,
         metrics: Mapping[str, Sequence[str]] | None = None,
         loss_mean: LossMean = "task",
@@ -113,7 +114,7 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
         min_lr_factor: float = 0.01,
         ema_decay: float = 0.999,
         bf16: bool = False,
-        train_strategy: TrainStrategy = TrainStrategy.DDP,
+        train_strategy: TrainStrategy | Literal["ddp", "fsdp"] = "ddp",
         debug_checksums: bool = False,
         profile_flops: bool = False,
     ) -> None:
@@ -141,7 +142,7 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
         self._warmup_fraction, self._warmup_factor = warmup_fraction, warmup_factor
         self._min_lr_factor = min_lr_factor
         self._ema_decay = ema_decay
-        self.train_strategy = train_strategy
+        self.train_strategy = TrainStrategy(train_strategy)
         self._debug_checksums, self._profile_flops = debug_checksums, profile_flops
         #: Batches of this rank in this step with their predictions, for the message of a stop.
         self._computed: list[tuple[AtomicData, dict[str, torch.Tensor]]] = []
@@ -276,6 +277,8 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
         del batch_idx
         batches = batch if isinstance(batch, list) else [batch]
         if self._profile_flops and self.trainer.global_step == 0 and self.trainer.is_global_zero:
+            if is_sharded(self.potential):
+                raise ConfigError("profile_flops is set", expected="it with train_strategy: ddp")
             path = self._folder / "flops.json"
             report_flops(self.potential, batches[0], self._loss_alone, path)
         # Here, not after the forward pass: that of several batches leaves gradients behind.
