@@ -85,6 +85,23 @@ def test_processes_share_the_batch_of_one(world: int, one: str, several: int) ->
                 assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
+@pytest.mark.parametrize(("began", "now"), [(2, 1), (1, 2), (4, 2), (3, 2), (2, 3), (2, 2)])
+def test_another_number_of_processes_keeps_the_steps(began: int, now: int) -> None:
+    limits = BatchLimits(systems=2)
+    before = BatchPlan(SIZES, limits, seed=3)
+    after = BatchPlan(SIZES, limits, seed=3, planned_world=began)
+    turns = after.turns(now)
+    for epoch in (0, 1):
+        steps = [before.batches(epoch, rank, began) for rank in range(began)]
+        found = [after.batches(epoch, rank, now) for rank in range(now)]
+        assert {len(batches) for batches in found} == {after.count(epoch, now)}
+        assert after.count(epoch, now) == turns * before.count(epoch, began)
+        for step in range(before.count(epoch, began)):
+            old = [row for batches in steps for row in batches[step]]
+            mine = [batches[step * turns : (step + 1) * turns] for batches in found]
+            assert sorted(old) == sorted(row for each in mine for share in each for row in share)
+
+
 def test_no_process_waits_long_for_another() -> None:
     rng = np.random.default_rng(0)
     sizes = rng.integers(2, 200, size=4000)

@@ -88,6 +88,8 @@ class BatchPlan:
         seed: Together with the epoch it decides the order; None keeps the order of the data.
         allow_oversize: Give a structure that alone is over a limit a batch of its own.
         order: Replaces the shuffled order, for mixtures that leave out or repeat structures.
+        planned_world: Number of processes whose steps are kept, whatever number there is now;
+            None keeps none.
 
     Raises:
         DataError: If one structure alone is over a limit; the message names it.
@@ -101,7 +103,9 @@ class BatchPlan:
         *,
         allow_oversize: bool = False,
         order: EpochOrder | None = None,
+        planned_world: int | None = None,
     ) -> None:
+        self._planned_world = planned_world
         self._order = order or _Shuffled(len(sizes.atoms), seed)
         self._limits: list[tuple[int, Rows]] = []
         self._most = limits.systems
@@ -125,7 +129,8 @@ class BatchPlan:
 
         Every process gets the same number of batches. Together they hold each row of the epoch
         once, and step t of all processes is batch t of one process whose limits are ``world``
-        times as large.
+        times as large. If the steps were planned for more processes than there are now, each
+        process gets several batches of a step, one after the other.
 
         Args:
             epoch: From 0.
@@ -135,12 +140,22 @@ class BatchPlan:
         Returns:
             Rows of each batch. A batch is empty if a step has fewer structures than processes.
         """
-        steps = list(self._steps(epoch, world))
-        return steps if world == 1 else [self._share(rows, rank, world) for rows in steps]
+        planned = self._planned_world or world
+        found = []
+        for rows in self._steps(epoch, planned):
+            shares = self._shares(rows, max(planned, world))
+            mine = range(rank, rank + world * self.turns(world), world)
+            found += [shares[i] if i < len(shares) else rows[:0] for i in mine]
+        return found
+
+    def turns(self, world: int) -> int:
+        """Return how many batches each of ``world`` processes has in a step."""
+        return -(-(self._planned_world or world) // world)
 
     def count(self, epoch: int, world: int = 1) -> int:
         """Return the number of batches of every process in one epoch."""
-        return sum(1 for _ in self._steps(epoch, world))
+        steps = sum(1 for _ in self._steps(epoch, self._planned_world or world))
+        return steps * self.turns(world)
 
     def loads(self, epoch: int, rank: int = 0, world: int = 1) -> Rows:
         """Return the edges (atoms, where edges were not counted) of each batch of one process."""
@@ -161,9 +176,11 @@ class BatchPlan:
             yield order[start:end]
             start = end
 
-    def _share(self, rows: Rows, rank: int, world: int) -> Rows:
+    def _shares(self, rows: Rows, world: int) -> list[Rows]:
+        if world == 1:
+            return [rows]
         most = None if self._most is None else -(-len(rows) // world)
-        return rows[share_out(self._load[rows], world, most=most)[rank]]
+        return [rows[part] for part in share_out(self._load[rows], world, most=most)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from adatom.data.atomic_data import AtomicData
 from adatom.data.doctor import Finding, check_dataset
 from adatom.training.batch_loader import BatchLoader, StepLoader
 from adatom.training.batching import BatchLimits, BatchPlan, Rows, StructureSizes
+from adatom.training.data_source import DataSource
 from adatom.training.mixture import MixedOrder, Mixture, sampling_ratios
 from adatom.training.sources import (
     DatasetFacts,
-    DataSource,
     Structures,
     gather_facts,
     read_sources,
@@ -97,6 +97,7 @@ class AtomisticDataModule(L.LightningDataModule):
         self.seed = seed
         #: Set by the module that trains, from ``trainer.accumulate_grad_batches``.
         self.batches_per_step = 1
+        self._planned_world: int | None = None
         self._mixture = mixture
         self._shared_scale = scale == "shared"
         self._check = check
@@ -186,6 +187,22 @@ class AtomisticDataModule(L.LightningDataModule):
         rank, world = self._trainer.global_rank, self._trainer.world_size
         return self._train_plan().loads(epoch, rank, world)
 
+    @property
+    def planned_world(self) -> int:
+        """Number of processes that the steps of the run are planned for."""
+        return self._planned_world or self._trainer.world_size
+
+    def keep_steps_of(self, world: int) -> None:
+        """Keep the steps of a run that began with another number of processes.
+
+        With fewer processes, each computes several batches of a step, one after the other.
+
+        Args:
+            world: Number of processes that the run began with.
+        """
+        self._planned_world = world
+        self.batches_per_step *= self._train_plan().turns(self._trainer.world_size)
+
     def train_dataloader(self) -> BatchLoader | StepLoader:
         """Return batches that depend only on (seed, epoch), from the trainer's position on.
 
@@ -222,7 +239,13 @@ class AtomisticDataModule(L.LightningDataModule):
             datasets = [system.dataset[0] for system in graphs]
             ratios = sampling_ratios(self._mixture, Counter(datasets))
             order = MixedOrder(datasets, ratios, self.seed)
-        return BatchPlan(StructureSizes.of(graphs), self.limits, self.seed, order=order)
+        return BatchPlan(
+            StructureSizes.of(graphs),
+            self.limits,
+            self.seed,
+            order=order,
+            planned_world=self._planned_world,
+        )
 
     def _ordered(self, part: str) -> BatchLoader:
         sizes = StructureSizes.of(self.graphs(part))

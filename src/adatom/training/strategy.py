@@ -25,6 +25,7 @@ from adatom.training.checkpointing.state import (
 )
 from adatom.training.checkpointing.tensors import load_tensors
 from adatom.training.checkpointing.writer import CheckpointWriter
+from adatom.training.data_module import AtomisticDataModule
 from adatom.training.environment import launched_environment
 from adatom.training.resume import random_state
 from adatom.training.sharding import copy_from_first_rank, shard
@@ -142,7 +143,7 @@ class UnitStrategy(DDPStrategy):
         folder = Path(filepath)
         config = read_config(folder.parent)
         state = state_text(
-            checkpoint, self._parts, config=config, planned_world=self._planned_world
+            checkpoint, self._parts, config=config, planned_world=self._data.planned_world
         )
         self.writer.save(
             folder,
@@ -168,11 +169,11 @@ class UnitStrategy(DDPStrategy):
         self._loaded = (path, state)
         mine = path / f"rank_{self.global_rank}.json"
         of_rank = from_text(mine.read_text(encoding="utf-8"), str(mine)) if mine.is_file() else {}
+        self._data.keep_steps_of(int(state["planned_world"]))
         unit = state["unit_state"]
         return {
             **unit["progress"],
             **of_rank,
-            "planned_world": state["planned_world"],
             "state_dict": {},
             "optimizer_states": [],
             "lr_schedulers": unit["scheduler"],
@@ -213,8 +214,13 @@ class UnitStrategy(DDPStrategy):
         return TrainedParts(unit.potential, unit.average, optimizers[0] if optimizers else None)
 
     @property
-    def _planned_world(self) -> int:
-        return self.world_size
+    def _data(self) -> AtomisticDataModule:
+        data: Any = self._unit.trainer.datamodule  # type: ignore[attr-defined]
+        if not isinstance(data, AtomisticDataModule):
+            raise ConfigError(
+                f"The data module is {type(data).__name__}", expected="AtomisticDataModule"
+            )
+        return data
 
     @property
     def kind(self) -> TrainStrategy:
