@@ -136,7 +136,8 @@ def _inside_a_class(message: str, parser: ArgumentParser) -> AdatomError | None:
         return None
     lines = [line.strip(" -") for line in message.splitlines()[1:]]
     told = [line for line in lines if line and not line.startswith(_NOISE)]
-    return ConfigError(f"In {key[1]!r}: {' '.join(told)}") if told else None
+    # Each member of a union complains, often in the same words.
+    return ConfigError(f"In {key[1]!r}: {' '.join(dict.fromkeys(told))}") if told else None
 
 
 def _missing(message: str, parser: ArgumentParser) -> AdatomError | None:

@@ -19,7 +19,7 @@ from adatom.checkpoint.format import load_potential
 from adatom.cli.arguments import Parser
 from adatom.cli.training_report import write_training_report
 from adatom.core.console import print_table, say
-from adatom.core.errors import unknown_name
+from adatom.core.errors import ConfigError, unknown_name
 from adatom.data.writers import with_predictions, write_structures
 from adatom.models.registry import find_class, registered_classes
 from adatom.training.checkpoints import RunCheckpoints
@@ -81,6 +81,10 @@ class _Parser(Parser, LightningArgumentParser):
             AdatomError: Always.
         """
         unknown = re.search(r"dot import path string: (\S+)", message)
+        if unknown and unknown[1] in registered_classes():
+            key = message.partition('"')[2].partition('"')[0]
+            part = key.rpartition(".")[2]
+            raise ConfigError(f"{unknown[1]} cannot be the {part} of a model") from ex
         if unknown:
             raise unknown_name("model class", unknown[1], registered_classes()) from ex
         super().error(message, ex)
@@ -184,28 +188,41 @@ class S2EFCLI(LightningCLI):
 
     def fit(self, **_: Any) -> None:
         """Train, or continue the run of this directory."""
-        if self.run.result is not None:
+        speaks = self.trainer.is_global_zero
+        if speaks:
             self.run.begin(self._plain_config())
-            say(f"The run in {str(self.run.path)!r} is finished: {_ending(self.run.result)}.")
-            say("Set another run_dir for a new run.")
+        if self.run.result is not None:
+            if speaks:
+                say(f"The run in {str(self.run.path)!r} is finished: {_ending(self.run.result)}.")
+                say("Set another run_dir for a new run.")
             return
-        self.run.begin(self._plain_config())
         self.datamodule.setup("fit")
-        self.run.check_data(self.datamodule.fingerprints)
         resume = self.run.last_checkpoint
-        if resume is not None:
-            say(f"Continuing the run in {str(self.run.path)!r}.")
-        for logger in self.trainer.loggers:
-            if isinstance(logger, WandbMetrics) and not self._options["preflight"]["only"]:
-                logger.start()  # before hours of training, if it cannot be
+        if speaks:
+            self.run.check_data(self.datamodule.fingerprints)
+            self._start_wandb()
+            if resume is not None:
+                say(f"Continuing the run in {str(self.run.path)!r}.")
         started = time.monotonic()
         try:
             self.trainer.fit(
                 self.model, datamodule=self.datamodule, ckpt_path=resume and str(resume)
             )
         except PreflightDone:
-            say("Preflight found nothing that would stop the run.")
+            if speaks:
+                say("Preflight found nothing that would stop the run.")
             return
+        if speaks:
+            self._finish(time.monotonic() - started)
+
+    def _start_wandb(self) -> None:
+        """Begin the run of W&B before hours of training, if it cannot be."""
+        for logger in self.trainer.loggers:
+            if isinstance(logger, WandbMetrics) and not self._options["preflight"]["only"]:
+                logger.start()
+
+    def _finish(self, seconds: float) -> None:
+        """Write down and show how the training ended."""
         best = self.checkpoints.best
         by_steps = 0 <= self.trainer.max_steps <= self.trainer.global_step
         complete = "all steps done" if by_steps else "all epochs done"
@@ -213,7 +230,7 @@ class S2EFCLI(LightningCLI):
             "reason": "early stopping" if self.trainer.should_stop else complete,
             "epochs": self.trainer.current_epoch,
             "steps": self.trainer.global_step,
-            "seconds_of_last_session": round(time.monotonic() - started, 1),
+            "seconds_of_last_session": round(seconds, 1),
             "best": best,
         }
         self.run.finish(result)
