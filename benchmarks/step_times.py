@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from adatom.data.atomic_data import AtomicData
-from adatom.tasks.targets import normalized_target
+from adatom.tasks.targets import task_target
 from adatom.training.module import S2EFLightningModule
 from adatom.training.optimizer import adamw
 from benchmarks.training_loss import step_once, training_loss
@@ -57,8 +57,10 @@ def _bare_steps(module: S2EFLightningModule, batches: list[AtomicData]) -> list[
     optimizer = adamw(potential, lr=1e-5, weight_decay=1e-3)
     seconds = []
     for batch in batches:
-        energies = normalized_target(potential, batch, "energy").values
-        forces = normalized_target(potential, batch, "forces").values
+        energies, forces = (
+            task_target(potential.task_for(batch.dataset[0], prop), batch).values
+            for prop in ("energy", "forces")
+        )
         start = time.perf_counter()
         with torch.enable_grad():
             out = potential(batch, ("energy", "forces"), create_graph=True)

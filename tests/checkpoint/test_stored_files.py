@@ -9,8 +9,10 @@ import torch
 from ase import Atoms
 
 from adatom.checkpoint.format import load_potential, verify
+from adatom.checkpoint.names import EMBEDDED
 from adatom.checkpoint.upgrades import FORMAT_VERSION
 from adatom.data.ase_convert import from_ase
+from adatom.tasks.metrics import check_metrics
 
 #: Energy of a water molecule (eV) and force on its oxygen (eV/angstrom), by format version.
 STORED = {
@@ -38,3 +40,8 @@ def test_a_stored_file_gives_its_numbers(version):
 def test_the_current_version_has_a_stored_file():
     assert FORMAT_VERSION in STORED
     assert stored_file(FORMAT_VERSION).is_file()
+
+
+def test_metrics_of_the_embedded_potential_have_their_present_names():
+    for task in load_potential(EMBEDDED["default"]).tasks:
+        check_metrics(task.property, task.metrics)

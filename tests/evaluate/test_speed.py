@@ -8,7 +8,7 @@ import torch
 from ase.build import bulk
 
 from adatom.core.errors import ConfigError
-from adatom.evaluate.peak_memory import PeakMemory
+from adatom.nn.peak_memory import PeakMemory
 from adatom.evaluate.sample_structures import copper_box, water_box
 from adatom.evaluate.speed import Speed, measure_speed, recommend
 from adatom.inference.predict_unit import MLIPPredictUnit

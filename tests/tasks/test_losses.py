@@ -6,20 +6,34 @@ import pytest
 import torch
 
 from adatom.core.errors import ConfigError, UnknownNameError
-from adatom.tasks.losses import LOSSES, build_loss
+from adatom.tasks.losses import LOSSES, LossSum, build_loss
+from adatom.tasks.targets import Target
 
 NATOMS = torch.tensor([2.0, 4.0])
 PRED = torch.tensor([3.0, 10.0])
 TARGET = torch.tensor([1.0, 6.0], dtype=torch.float64)
 
 
-def mean(prop: str, name: str, pred: torch.Tensor, target: torch.Tensor, **kwargs: float) -> float:
+def sums(
+    prop: str,
+    name: str,
+    pred: torch.Tensor,
+    target: torch.Tensor,
+    mask: torch.Tensor | None = None,
+    systems: list[int] | None = None,
+    **kwargs: float | str,
+) -> LossSum:
     natoms = NATOMS if len(pred) == 2 else torch.ones(len(pred))
-    everything = torch.ones(len(pred), dtype=torch.bool)
-    total, count = build_loss(prop, {"name": name, **kwargs}).sum_and_count(
-        pred, target, natoms, everything
-    )
-    return float(total) / count
+    of = torch.tensor(systems) if systems else torch.arange(len(pred))
+    counted = torch.ones(len(pred), dtype=torch.bool) if mask is None else mask
+    loss = build_loss(prop, {"name": name, **kwargs})
+    return loss(pred, Target(target.double(), counted, natoms, of, int(of.max()) + 1))
+
+
+def mean(
+    prop: str, name: str, pred: torch.Tensor, target: torch.Tensor, **kwargs: float | str
+) -> float:
+    return float(sums(prop, name, pred, target, **kwargs).value)
 
 
 @pytest.mark.parametrize(
@@ -61,46 +75,114 @@ def test_coefficient() -> None:
     assert mean("energy", "mae", PRED, TARGET, coefficient=10.0) == pytest.approx(30.0)
 
 
+def test_huber_of_components_and_of_norms() -> None:
+    pred = torch.tensor([[3.0, 0.2, 0.0]])
+    expected = ((0.5 * (3.0 - 0.25)) + 0.5 * 0.2**2) / 3
+    assert mean("forces", "huber", pred, torch.zeros(1, 3), delta=0.5) == pytest.approx(expected)
+    stress = torch.zeros(1, 3, 3)
+    stress[0, 0] = pred[0]
+    expected /= 3
+    found = mean("stress", "huber", stress, torch.zeros(1, 3, 3), delta=0.5)
+    assert found == pytest.approx(expected)
+    stress[0, 2, 2] = 4.0
+    norm = mean("stress", "l2norm", stress, torch.zeros(1, 3, 3))
+    assert norm == pytest.approx((9 + 0.04 + 16) ** 0.5)
+
+
+def test_reductions() -> None:
+    pred = torch.tensor([[3.0, 4.0, 0.0], [0.0, 0.0, 1.0], [0.0, 2.0, 0.0], [9.0, 9.0, 9.0]])
+    mask = torch.tensor([True, True, True, False])
+    reduced = {
+        reduction: sums(
+            "forces", "l2norm", pred, torch.zeros(4, 3), mask, [0, 0, 1, 2], reduction=reduction
+        )
+        for reduction in ("mean", "sum", "per_structure")
+    }
+    values = {name: float(loss.value) for name, loss in reduced.items()}
+    # The third structure has nothing that counts.
+    assert values == pytest.approx({"mean": 8 / 3, "sum": 8.0, "per_structure": (3 + 2) / 2})
+    assert {name: float(loss.count) for name, loss in reduced.items()} == {
+        "mean": 3.0,
+        "sum": 0.0,
+        "per_structure": 2.0,
+    }
+    assert all(float(loss.values) == 3.0 for loss in reduced.values())
+
+
+def test_components_are_reduced_per_structure_too() -> None:
+    pred = torch.tensor([[3.0, 4.0, 2.0], [0.0, 0.0, 0.0], [0.0, 3.0, 0.0]])
+    zeros = torch.zeros(3, 3)
+    found = mean("forces", "mae", pred, zeros, systems=[0, 0, 1], reduction="per_structure")
+    assert found == pytest.approx((9 / 6 + 3 / 3) / 2)
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "per_structure"])
+def test_batches_add_up(reduction: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    pred, target = torch.randn(2, 6, 3, generator=generator)
+    mask = torch.tensor([True, True, False, True, True, True])
+    whole = sums("forces", "mae", pred, target, mask, [0, 0, 0, 1, 1, 2], reduction=reduction)
+    parts = [
+        sums("forces", "mae", pred[:3], target[:3], mask[:3], [0, 0, 0], reduction=reduction),
+        sums("forces", "mae", pred[3:], target[3:], mask[3:], [0, 0, 1], reduction=reduction),
+    ]
+    assert float((parts[0] + parts[1]).value) == pytest.approx(float(whole.value))
+
+
 @pytest.mark.parametrize(
     ("prop", "name"), [(prop, name) for prop, table in LOSSES.items() for name in table]
 )
-def test_rows_outside_the_mask_reach_neither_value_nor_gradient(prop: str, name: str) -> None:
+@pytest.mark.parametrize("reduction", ["mean", "sum", "per_structure"])
+def test_rows_outside_the_mask_reach_neither_value_nor_gradient(
+    prop: str, name: str, reduction: str
+) -> None:
     shape = {"energy": (3,), "forces": (3, 3), "stress": (3, 3, 3)}[prop]
     weight = torch.ones(shape, requires_grad=True)
     broken = torch.zeros(shape)
     broken[1] = torch.nan
-    pred = weight + broken
     target = torch.zeros(shape)
     target[2] = torch.nan
     mask = torch.tensor([True, False, False])
-    total, count = build_loss(prop, {"name": name}).sum_and_count(pred, target, torch.ones(3), mask)
-    total.backward()
-    assert total.isfinite()
-    assert count == target[:1].numel() or name == "l2norm"
+    found = sums(prop, name, weight + broken, target, mask, reduction=reduction)
+    found.total.backward()
+    assert found.total.isfinite()
+    assert float(found.values) == (1.0 if name == "l2norm" else target[:1].numel())
     assert weight.grad is not None
     assert weight.grad.isfinite().all()
+    assert weight.grad[0].any()
     assert not weight.grad[1:].any()
 
 
-def test_nothing_labelled_is_zero_and_differentiable() -> None:
-    weight = torch.ones(2, requires_grad=True)
+def test_components_of_a_stress_are_masked_one_by_one() -> None:
+    pred = torch.ones(2, 3, 3)
+    pred[1] = 5.0
+    mask = torch.zeros(2, 3, 3, dtype=torch.bool)
+    mask[0] = True
+    mask[1, 0, 0] = True
+    found = sums("stress", "mae", pred, torch.zeros(2, 3, 3), mask)
+    assert (float(found.total), float(found.count)) == (9.0 + 5.0, 10.0)
+    # A norm needs all nine.
+    found = sums("stress", "l2norm", pred, torch.zeros(2, 3, 3), mask)
+    assert (float(found.total), float(found.count)) == (3.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("prop", "name"), [(prop, name) for prop, table in LOSSES.items() for name in table]
+)
+def test_nothing_labelled_is_zero_and_differentiable(prop: str, name: str) -> None:
+    shape = {"energy": (2,), "forces": (2, 3), "stress": (2, 3, 3)}[prop]
+    weight = torch.ones(shape, requires_grad=True)
     mask = torch.zeros(2, dtype=torch.bool)
-    total, count = build_loss("energy", {"name": "mae"}).sum_and_count(
-        weight, torch.full((2,), torch.nan), torch.ones(2), mask
-    )
-    total.backward()
-    assert (float(total.detach()), count) == (0.0, 0)
+    found = sums(prop, name, weight, torch.full(shape, torch.nan), mask)
+    found.value.backward()
+    assert (float(found.value.detach()), float(found.count)) == (0.0, 0.0)
     assert weight.grad is not None
     assert not weight.grad.any()
 
 
 def test_exact_forces_have_a_finite_gradient() -> None:
     pred = torch.zeros(2, 3, requires_grad=True)
-    everything = torch.ones(2, dtype=torch.bool)
-    total, _ = build_loss("forces", {"name": "l2norm"}).sum_and_count(
-        pred, torch.zeros(2, 3), torch.ones(2), everything
-    )
-    total.backward()
+    sums("forces", "l2norm", pred, torch.zeros(2, 3)).total.backward()
     assert pred.grad is not None
     assert not pred.grad.any()
 
@@ -118,3 +200,7 @@ def test_mistakes_name_what_is_known() -> None:
         build_loss("energy", {"name": "mae", "coefficient": -1.0})
     with pytest.raises(ConfigError, match="Expected a number"):
         build_loss("energy", {"name": "mae", "coefficient": "2"})
+    with pytest.raises(ConfigError, match="did you mean 'per_structure'"):
+        build_loss("forces", {"name": "mae", "reduction": "per_structur"})
+    with pytest.raises(ConfigError, match="Expected one of: mean, sum"):
+        build_loss("forces", {"name": "mae", "reduction": 1})

@@ -47,6 +47,7 @@ _DEFAULTS = {
     "trainer": "{max_epochs: 3, deterministic: true}",
     "checkpoint": "{every_steps: 2}",
     "logging": "{every_n_steps: 1}",
+    "report": "false",
 }
 
 

@@ -13,7 +13,6 @@ from torch import nn
 
 from adatom.core.errors import ConfigError, DataError
 from adatom.data.atomic_data import AtomicData
-from adatom.training.batching import BatchLimits, BatchLoader, BatchPlan
 from adatom.training.ema import WeightAverage, ema_decay
 from adatom.training.loggers import CsvMetrics
 from adatom.training.optimizer import adamw, parameter_groups
@@ -95,39 +94,6 @@ def chain(length: int, sid: str) -> AtomicData:
 
 
 SYSTEMS = [chain(1 + i % 5, f"chain{i}") for i in range(23)]
-
-
-@pytest.mark.parametrize(
-    "limits",
-    [BatchLimits(systems=4), BatchLimits(atoms=9), BatchLimits(edges=10, systems=3)],
-)
-def test_every_structure_is_in_one_batch_of_each_epoch(limits: BatchLimits) -> None:
-    plan = BatchPlan(SYSTEMS, limits, seed=3)
-    epochs = [[batch.tolist() for batch in plan.batches(epoch)] for epoch in (0, 1)]
-    for batches in epochs:
-        assert sorted(row for batch in batches for row in batch) == list(range(23))
-        for batch in batches:
-            assert limits.systems is None or len(batch) <= limits.systems
-            assert limits.atoms is None or sum(SYSTEMS[i].num_atoms for i in batch) <= limits.atoms
-    assert [set(batch) for batch in epochs[0]] != [set(batch) for batch in epochs[1]]
-    again = BatchPlan(SYSTEMS, limits, seed=3).batches(1)
-    assert [batch.tolist() for batch in again] == epochs[1]
-
-
-def test_an_oversized_structure_is_named() -> None:
-    with pytest.raises(DataError, match=r"'chain4' has 5 atoms.*max_atoms = 4"):
-        BatchPlan(SYSTEMS, BatchLimits(atoms=4), seed=0)
-    plan = BatchPlan(SYSTEMS, BatchLimits(atoms=4), None, allow_oversize=True)
-    assert [4] in [batch.tolist() for batch in plan.batches(0)]
-    with pytest.raises(ConfigError, match="batch_size is 0"):
-        BatchLimits(systems=0)
-
-
-def test_loader_starts_where_it_is_told() -> None:
-    plan = BatchPlan(SYSTEMS, BatchLimits(systems=5), seed=1)
-    whole = [batch.sid for batch in BatchLoader(SYSTEMS, plan, lambda: (2, 0))]
-    rest = [batch.sid for batch in BatchLoader(SYSTEMS, plan, lambda: (2, 3))]
-    assert rest == whole[3:]
 
 
 def test_split_is_seeded_and_leaves_something() -> None:

@@ -14,7 +14,9 @@ from lightning.pytorch.callbacks import Callback
 
 from adatom.cli.s2ef import S2EFCLI, main
 from adatom.core.errors import CheckpointError, ConfigError
-from adatom.training.resume import random_state, read_training_checkpoint, set_random_state
+from adatom.training.checkpointing.directory import newest_checkpoint
+from adatom.training.checkpointing.tensors import read_tensors
+from adatom.training.resume import random_state, set_random_state
 
 
 class KilledError(Exception):
@@ -93,11 +95,18 @@ def assert_same_run(folder: Path, reference: Path) -> None:
     assert (folder / "metrics.csv").read_text() == (reference / "metrics.csv").read_text()
     for name in ("last.safetensors", "best.safetensors"):
         assert (folder / name).read_bytes() == (reference / name).read_bytes(), name
-    for name in ("last.ckpt", "best.ckpt"):
-        ours = read_training_checkpoint(folder / "checkpoints" / name)
-        theirs = read_training_checkpoint(reference / "checkpoints" / name)
-        for key, value in theirs["state_dict"].items():
-            assert key.endswith("_extra_state") or torch.equal(ours["state_dict"][key], value), key
+    ours, theirs = newest(folder), newest(reference)
+    assert ours.name == theirs.name
+    stored = [read_tensors(path, "unit_state.") for path in (ours, theirs)]
+    assert stored[0].keys() == stored[1].keys()
+    assert {name.split(".")[0] for name in stored[0]} == {"model", "ema", "optim"}
+    assert all(torch.equal(stored[0][name], value) for name, value in stored[1].items())
+
+
+def newest(folder: Path) -> Path:
+    found = newest_checkpoint(folder / "checkpoints")
+    assert found is not None
+    return found
 
 
 def test_the_curve_has_every_step_once(reference: Path) -> None:
@@ -142,10 +151,12 @@ def test_a_damaged_checkpoint_is_an_error(
 ) -> None:
     folder = tmp_path / "damaged"
     shutil.copytree(reference, folder)
-    last = folder / "checkpoints" / "last.ckpt"
-    last.write_bytes(last.read_bytes()[:1000])
+    file = next(newest(folder).glob("*.safetensors"))
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 1
+    file.write_bytes(content)
     (folder / "result.json").unlink()
-    with pytest.raises(CheckpointError, match=r"last\.ckpt"):
+    with pytest.raises(CheckpointError, match=r"step_18' is damaged: .*safetensors"):
         run(config(), folder)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,29 @@ def save_potential(potential: Potential, path: str | os.PathLike[str]) -> None:
         CheckpointError: If a constructor argument or metadata value is not plain JSON.
         FileAccessError: If the file cannot be written.
     """
-    description = describe(potential)
-    tensors = cpu_weights(potential)
-    description["sha256"] = fingerprint(description, tensors)
-    text = json.dumps(description, ensure_ascii=False, allow_nan=False)
+    save_described(describe(potential), cpu_weights(potential), path)
+
+
+def save_described(
+    description: Mapping[str, Any],
+    tensors: Mapping[str, torch.Tensor],
+    path: str | os.PathLike[str],
+) -> None:
+    """Write a potential whose weights are not those of a module, as while parts are elsewhere.
+
+    Args:
+        description: From :func:`adatom.checkpoint.description.describe`.
+        tensors: Its parameters and persistent buffers on the CPU, each with its own memory.
+        path: Conventionally ``*.safetensors``.
+
+    Raises:
+        FileAccessError: If the file cannot be written.
+    """
+    weights = dict(tensors)
+    complete = {**description, "sha256": fingerprint(description, weights)}
+    text = json.dumps(complete, ensure_ascii=False, allow_nan=False)
     with atomic_write(path) as part:
-        save_file(tensors, part, metadata={_ENTRY: text})
+        save_file(weights, part, metadata={_ENTRY: text})
 
 
 def load_potential(

@@ -16,6 +16,9 @@ from adatom.tasks.composition import Composition
 from adatom.tasks.domain import Domain
 from adatom.tasks.task import Normalizer, OutputSpec, Task
 
+#: Metrics that older checkpoints know by another name.
+_RENAMED_METRICS = {"cosine": "cosine_similarity"}
+
 
 def task_to_json(task: Task) -> dict[str, Any]:
     """Return a task as plain JSON values."""
@@ -63,6 +66,7 @@ def task_from_json(value: dict[str, Any]) -> Task:
                     float(value["normalizer"]["mean"]), float(value["normalizer"]["rmsd"])
                 ),
                 "datasets": [str(name) for name in value["datasets"]],
+                "metrics": [_RENAMED_METRICS.get(m, m) for m in value["metrics"]],
                 "element_references": None
                 if references is None
                 else torch.tensor([float(e) for e in references], dtype=torch.float64),

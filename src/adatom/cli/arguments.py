@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser, Namespace, auto_cli
 
 from adatom.cli.mistakes import explain, type_hint
+from adatom.cli.nested_options import merge_nested_options
 
 #: Short forms of options; an option that a function does not have is skipped.
 SHORT_OPTIONS: Mapping[str, str] = types.MappingProxyType({"output": "-o"})
@@ -54,8 +55,8 @@ class Parser(ArgumentParser):
         self, args: Sequence[str] | None = None, *others: Any, **kwargs: Any
     ) -> Namespace:
         """Parse, after spelling options the way jsonargparse expects them."""
-        given = list(sys.argv[1:] if args is None else args)
-        return super().parse_args(self._spelled_out(given), *others, **kwargs)
+        given = self._spelled_out(list(sys.argv[1:] if args is None else args))
+        return super().parse_args(self._merged(given), *others, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the mistake as one sentence.
@@ -64,6 +65,18 @@ class Parser(ArgumentParser):
             ConfigError: Always.
         """
         raise explain(message, getattr(ex, "subcommand_parser", None) or self, ex) from ex
+
+    def _merged(self, args: list[str]) -> list[str]:
+        """Merge options inside of values, also those of a subcommand."""
+        commands = self._subcommands_action.choices if self._subcommands_action else {}
+        at = next((i for i, word in enumerate(args) if word in commands), -1) + 1
+        parser = commands[args[at - 1]] if at else self
+
+        def values(given: list[str]) -> Namespace:
+            found = super(Parser, self).parse_args([*args[:at], *given])
+            return found[args[at - 1]] if at else found
+
+        return [*args[:at], *merge_nested_options(args[at:], parser, values)]
 
     def _spelled_out(self, args: list[str]) -> list[str]:
         spelled = []

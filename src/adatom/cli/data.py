@@ -1,9 +1,9 @@
-"""``adatom data``: describe, check and split labelled data."""
+"""``adatom data``: describe, check, split and convert labelled data."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,10 +21,16 @@ _SHOWN_SIDS = 5
 
 
 def main(arguments: list[str]) -> None:
-    """Run ``adatom data <stats|check|split>``."""
+    """Run ``adatom data <stats|check|split|convert>``."""
     from adatom.cli.arguments import run_functions
 
-    run_functions({"stats": stats, "check": check, "split": split}, arguments, "adatom data")
+    verbs: dict[str, Callable[..., None]] = {
+        "stats": stats,
+        "check": check,
+        "split": split,
+        "convert": convert,
+    }
+    run_functions(verbs, arguments, "adatom data")
 
 
 def stats(
@@ -168,6 +174,59 @@ def split(
         ["part", "structures", "share"],
         [[name, len(rows), len(rows) / len(systems)] for name, rows in parts.items()],
     )
+
+
+def convert(
+    data: list[str],
+    output: str,
+    *,
+    dataset: str = "default",
+    label_keys: dict[str, str] | None = None,
+    units: dict[str, str] | None = None,
+    key_map: dict[str, str] | None = None,
+    index: str | None = None,
+    workers: int | None = None,
+    strict: bool = False,
+) -> None:
+    """Write structures and their labels to one file of another format, in eV and angstrom.
+
+    The new file is there when it is complete, never before. Structures that are not usable are
+    left out and listed, with the reasons, in OUTPUT.rejected.json.
+
+    Args:
+        data: Files or folders of one level of theory.
+        output: Ends in .extxyz, .xyz (also with .xz, .gz or .bz2), .db, .aselmdb or .npz.
+        dataset: Name of the level of theory.
+        label_keys: From label (energy, forces, stress, virial) to the key that holds it.
+        units: From quantity (length, energy, forces, stress) to its unit in the file.
+        key_map: Where charge, spin, tags and so on are kept.
+        index: Selection in each file, such as "::10".
+        workers: Processes that read and encode; null takes one per core, 0 none but this one.
+        strict: Stop at the first structure that is not usable, and write nothing.
+    """
+    import os
+
+    from adatom.core.console import progress, say, show
+    from adatom.core.errors import ConfigError
+    from adatom.data.conversion import convert_dataset
+    from adatom.data.open_dataset import open_dataset
+    from adatom.data.sinks import find_sink
+
+    if workers is not None and workers < 0:
+        raise ConfigError(f"workers is {workers}", expected="0 or more")
+    find_sink(Path(output))
+    how: dict[str, Any] = {"label_keys": label_keys, "units": units, "key_map": key_map}
+    systems = open_dataset(data, dataset=dataset, index=index, lazy=True, **how)
+    # Processes take a moment to start, in which this one converts a few hundred structures.
+    few = len(systems) < _MANY
+    count = workers if workers is not None else 0 if few else os.cpu_count() or 1
+    with progress("Converting", len(systems)) as bar:
+        done = convert_dataset(systems, output, workers=count, strict=strict, advance=bar.advance)
+    show(f"{done.written} structures written to {output}")
+    for one in done.rejected[:_SHOWN_SIDS]:
+        say(f"Rejected {one.name}: {one.reason}")
+    if done.rejected:
+        say(f"{len(done.rejected)} structures were rejected; see {done.list_of_rejected}")
 
 
 def _open(

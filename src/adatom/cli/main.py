@@ -16,6 +16,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "adatom.cli.s2ef",
         "Train, validate or test a potential on energies and forces",
     ),
+    "finetune": ("adatom.cli.finetune", "Train a potential further on other data"),
     "evaluate": (
         "adatom.cli.evaluate",
         "Measure a potential on labelled data; write a report",

@@ -18,6 +18,7 @@ _KEY = re.compile(r'Parser key "([^"]+)"')
 _VALUE = re.compile(r"(?:Got value|Given value): (.*)", re.DOTALL)
 _CHOICE = re.compile(r"(?P<value>'[^']*') not among choices (?P<choices>.*)", re.DOTALL)
 _NOT_ACCEPTED = re.compile(r"(?:Group '(?P<group>[^']+)' )?.*?[Oo]ption '(?P<name>[^']+)'")
+_INSIDE = re.compile(r"NestedArg\(key='([^']*)'")
 _INVALID_CHOICE = re.compile(r"invalid choice: '(?P<name>[^']*)'")
 _SUBCOMMAND = re.compile(r'expected "subcommand" to be one of \{(?P<names>[^}]*)\}')
 
@@ -91,6 +92,11 @@ def type_hint(action: Any) -> Any:
     return getattr(action, "_typehint", None)
 
 
+def actions_of(parser: ArgumentParser) -> list[Any]:
+    """Return all options of a parser."""
+    return list(parser._actions)
+
+
 def _unknown_option(message: str, parser: ArgumentParser) -> AdatomError | None:
     prefix, _, rest = message.partition("unrecognized arguments: ")
     if prefix or not rest:
@@ -130,7 +136,8 @@ def _inside_a_class(message: str, parser: ArgumentParser) -> AdatomError | None:
         return None
     lines = [line.strip(" -") for line in message.splitlines()[1:]]
     told = [line for line in lines if line and not line.startswith(_NOISE)]
-    return ConfigError(f"In {key[1]!r}: {' '.join(told)}") if told else None
+    # Each member of a union complains, often in the same words.
+    return ConfigError(f"In {key[1]!r}: {' '.join(dict.fromkeys(told))}") if told else None
 
 
 def _missing(message: str, parser: ArgumentParser) -> AdatomError | None:
@@ -189,6 +196,11 @@ def _wrong_type(message: str, parser: ArgumentParser) -> AdatomError | None:
     hint = type_hint(action)
     if hint is None:
         return None
+    inside = _INSIDE.search(value[1])
+    if inside:
+        name = f"--{key}.{inside[1]}"
+        known = [option for a in parser._actions for option in a.option_strings]
+        return ConfigError(f"Unknown option {name!r}{did_you_mean(name, known)}")
     given = value[1].strip().splitlines()[0].strip("'")
     choices = [str(choice) for choice in _choices(hint)]
     return ConfigError(

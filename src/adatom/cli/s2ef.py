@@ -17,8 +17,9 @@ from lightning.pytorch.loggers import Logger
 
 from adatom.checkpoint.format import load_potential
 from adatom.cli.arguments import Parser
+from adatom.cli.training_report import write_training_report
 from adatom.core.console import print_table, say
-from adatom.core.errors import unknown_name
+from adatom.core.errors import ConfigError, unknown_name
 from adatom.data.writers import with_predictions, write_structures
 from adatom.models.registry import find_class, registered_classes
 from adatom.training.checkpoints import RunCheckpoints
@@ -26,9 +27,11 @@ from adatom.training.data_module import AtomisticDataModule
 from adatom.training.loggers import CsvMetrics, TensorBoardMetrics
 from adatom.training.logging_callback import MetricsLogging
 from adatom.training.module import S2EFLightningModule
+from adatom.training.preflight import Preflight, PreflightDone
 from adatom.training.quiet import quiet_lightning
-from adatom.training.resume import AtomicCheckpointIO
 from adatom.training.run_directory import RunDirectory
+from adatom.training.strategy import unit_strategy
+from adatom.training.wandb_logger import WandbMetrics, WandbSettings
 
 #: What differs from Lightning's own defaults: one device, our own bar, logs and checkpoints, and
 #: gradients in validation (forces are derivatives).
@@ -45,6 +48,9 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 #: Options of one call that do not belong to the configuration of the run.
 _NOT_CONFIGURATION = ("config", "run_dir", "checkpoint_path")
 
+
+#: Groups of options that are callbacks, in the order in which these are called.
+_CALLBACKS = ("preflight", "logging")
 
 _OURS = {"model", "datamodule", "ckpt_path", "weights_only", "verbose", "dataloaders"}
 
@@ -75,6 +81,10 @@ class _Parser(Parser, LightningArgumentParser):
             AdatomError: Always.
         """
         unknown = re.search(r"dot import path string: (\S+)", message)
+        if unknown and unknown[1] in registered_classes():
+            key = message.partition('"')[2].partition('"')[0]
+            part = key.rpartition(".")[2]
+            raise ConfigError(f"{unknown[1]} cannot be the {part} of a model") from ex
         if unknown:
             raise unknown_name("model class", unknown[1], registered_classes()) from ex
         super().error(message, ex)
@@ -108,6 +118,19 @@ class S2EFCLI(LightningCLI):
             default=None,
             help="Stop after this many validations without a better one; null never does.",
         )
+        parser.add_argument(
+            "--report",
+            type=bool,
+            default=True,
+            help="Write report.html into run_dir when the training is done.",
+        )
+        parser.add_argument(
+            "--wandb",
+            type=WandbSettings | None,
+            default=None,
+            help="Log to Weights & Biases too; null does not.",
+        )
+        parser.add_class_arguments(Preflight, "preflight")
         parser.add_class_arguments(RunCheckpoints, "checkpoint")
         parser.add_class_arguments(MetricsLogging, "logging")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
@@ -133,7 +156,8 @@ class S2EFCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer with the logs and callbacks of the run."""
         config = self._get(self.config_init, "trainer")
-        callbacks: list[Callback] = [self._get(self.config_init, "logging")]
+        # First, so that what is wrong stops the run before anything is written or shown.
+        callbacks: list[Callback] = [self._get(self.config_init, name) for name in _CALLBACKS]
         checkpoints = self.checkpoints
         patience = self._get(self.config_init, "early_stopping_patience")
         if patience is not None:
@@ -145,15 +169,17 @@ class S2EFCLI(LightningCLI):
             loggers.append(CsvMetrics(self.run.path / "metrics.csv"))
             if given in (None, True):
                 loggers.append(TensorBoardMetrics(self.run.path / "tensorboard"))
+            settings = self._get(self.config_init, "wandb")
+            if settings is not None:
+                loggers.append(WandbMetrics(settings, self.run.path, self._plain_config()))
         if given not in (None, True, False):
             loggers += given if isinstance(given, list) else [given]
-        plugins = config.get("plugins") or []
         return super().instantiate_trainer(
             **kwargs,
             default_root_dir=str(self.run.path),
             logger=loggers,
             callbacks=[*(config.get("callbacks") or []), *callbacks, checkpoints],
-            plugins=[*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpointIO()],
+            strategy=unit_strategy(config.get("strategy", "auto")),
         )
 
     @property
@@ -162,19 +188,41 @@ class S2EFCLI(LightningCLI):
 
     def fit(self, **_: Any) -> None:
         """Train, or continue the run of this directory."""
-        if self.run.result is not None:
+        speaks = self.trainer.is_global_zero
+        if speaks:
             self.run.begin(self._plain_config())
-            say(f"The run in {str(self.run.path)!r} is finished: {_ending(self.run.result)}.")
-            say("Set another run_dir for a new run.")
+        if self.run.result is not None:
+            if speaks:
+                say(f"The run in {str(self.run.path)!r} is finished: {_ending(self.run.result)}.")
+                say("Set another run_dir for a new run.")
             return
-        self.run.begin(self._plain_config())
         self.datamodule.setup("fit")
-        self.run.check_data(self.datamodule.fingerprints)
         resume = self.run.last_checkpoint
-        if resume is not None:
-            say(f"Continuing the run in {str(self.run.path)!r}.")
+        if speaks:
+            self.run.check_data(self.datamodule.fingerprints)
+            self._start_wandb()
+            if resume is not None:
+                say(f"Continuing the run in {str(self.run.path)!r}.")
         started = time.monotonic()
-        self.trainer.fit(self.model, datamodule=self.datamodule, ckpt_path=resume and str(resume))
+        try:
+            self.trainer.fit(
+                self.model, datamodule=self.datamodule, ckpt_path=resume and str(resume)
+            )
+        except PreflightDone:
+            if speaks:
+                say("Preflight found nothing that would stop the run.")
+            return
+        if speaks:
+            self._finish(time.monotonic() - started)
+
+    def _start_wandb(self) -> None:
+        """Begin the run of W&B before hours of training, if it cannot be."""
+        for logger in self.trainer.loggers:
+            if isinstance(logger, WandbMetrics) and not self._options["preflight"]["only"]:
+                logger.start()
+
+    def _finish(self, seconds: float) -> None:
+        """Write down and show how the training ended."""
         best = self.checkpoints.best
         by_steps = 0 <= self.trainer.max_steps <= self.trainer.global_step
         complete = "all steps done" if by_steps else "all epochs done"
@@ -182,12 +230,15 @@ class S2EFCLI(LightningCLI):
             "reason": "early stopping" if self.trainer.should_stop else complete,
             "epochs": self.trainer.current_epoch,
             "steps": self.trainer.global_step,
-            "seconds_of_last_session": round(time.monotonic() - started, 1),
+            "seconds_of_last_session": round(seconds, 1),
             "best": best,
         }
         self.run.finish(result)
+        report = write_training_report(self.run) if self._options["report"] else None
         _show(f"Best validation (epoch {best.get('epoch', '-')})", best, "val/")
         say(f"Potential: {self.run.path / 'best.safetensors'}")
+        if report is not None:
+            say(f"Report: {report}")
 
     @property
     def checkpoints(self) -> RunCheckpoints:
@@ -229,6 +280,7 @@ class S2EFCLI(LightningCLI):
         parser = self._parser(self.subcommand)
         text = parser.dump(self._options, skip_link_targets=False)
         config: dict[str, Any] = yaml.safe_load(text)
+        config.get("preflight", {}).pop("only", None)
         return {k: v for k, v in config.items() if k not in _NOT_CONFIGURATION}
 
 
@@ -262,7 +314,7 @@ def main(arguments: list[str]) -> None:
                 seed_everything_default=0,
                 parser_class=_Parser,
                 parser_kwargs={"prog": "adatom s2ef"},
-                args=arguments,
+                args=["--preflight.only=true" if a == "--preflight" else a for a in arguments],
                 auto_configure_optimizers=False,
                 load_from_checkpoint_support=False,
             )

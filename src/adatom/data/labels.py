@@ -89,7 +89,7 @@ def read_labels(
     entries: Sequence[Entry],
     *,
     natoms: int,
-    volume: float,
+    cell: Array,
     label_keys: Mapping[str, str] | None,
     units: Mapping[str, str],
     where: str,
@@ -99,7 +99,7 @@ def read_labels(
     Args:
         entries: Everything the structure carries.
         natoms: Number of atoms.
-        volume: Of the cell in angstrom^3 (0 without a cell), for ``stress = -virial / volume``.
+        cell: ``[3, 3]`` angstrom, whose volume V makes ``stress = -virial / V``.
         label_keys: From label to key; a leading minus flips the sign (``"-gradient"``). Only
             these are read. None recognizes :data:`USUAL_KEYS`.
         units: See :func:`adatom.data.label_units.merge_units`.
@@ -124,7 +124,7 @@ def read_labels(
         value = _array(entry, where)
         labels[name] = sign * factors[name] * _shaped(name, value, natoms, entry.key, where)
     if "virial" in labels:
-        _virial_to_stress(labels, volume, where)
+        _virial_to_stress(labels, cell, where)
     return labels
 
 
@@ -247,9 +247,10 @@ def _symmetric(matrix: Array, key: str, where: str) -> Array:
     return 0.5 * (matrix + transposed)
 
 
-def _virial_to_stress(labels: dict[str, Array], volume: float, where: str) -> None:
+def _virial_to_stress(labels: dict[str, Array], cell: Array, where: str) -> None:
     """Replace the virial W by the stress -W / V (ASE sign: positive is tensile)."""
     virial = labels.pop("virial")
+    volume = abs(float(np.linalg.det(cell))) if np.isfinite(cell).all() else 0.0
     if volume <= 0.0:
         raise DataError(
             f"{where} has a virial but no cell",

@@ -23,6 +23,7 @@ FORMATS: Mapping[str, str] = MappingProxyType(
         ".xyz": "extended or plain XYZ",
         ".db": "ASE database (SQLite)",
         ".aselmdb": "ASE database (LMDB)",
+        ".lmdb": "Open Catalyst LMDB",
         ".npz": "NumPy arrays with a key map",
     }
 )
@@ -37,13 +38,14 @@ def open_dataset(
     required: Sequence[str] = (),
     key_map: Mapping[str, str] | None = None,
     index: int | str | slice | Sequence[int] | None = None,
+    lazy: bool = False,
 ) -> StructureDataset:
     """Open one or several files of one level of theory.
 
     Args:
         path: A file, a folder (all its files of the formats below), or a list of them. Extended
-            XYZ, ASE databases (``.db``, ``.aselmdb``), ``.npz``, and whatever ASE reads; text may
-            be compressed (``.xz``, ``.gz``, ``.bz2``).
+            XYZ, ASE databases (``.db``, ``.aselmdb``), Open Catalyst ``.lmdb``, ``.npz``, and
+            whatever ASE reads; text may be compressed (``.xz``, ``.gz``, ``.bz2``).
         dataset: Name of the level of theory.
         label_keys: From ``energy``, ``forces``, ``stress``, ``virial``, ``relaxed_energy`` to the
             key that holds it; only these are read, and ``"-key"`` flips the sign. None recognizes
@@ -55,6 +57,8 @@ def open_dataset(
             ``sid``, ``fid``, ``tags``, ``fixed``, for npz also ``atomic_numbers``, ``pos``,
             ``cell``, ``pbc``. Labels may be named here too.
         index: Selection in each file: a number, a slice, text such as ``"::10"``, or a list.
+        lazy: Convert and check structures only when they are asked for, not only those of
+            databases.
 
     Raises:
         FileAccessError: If a file is missing, empty or protected.
@@ -70,11 +74,12 @@ def open_dataset(
     reading = Reading.checked(
         dataset=dataset, label_keys=label_keys, units=units, required=required, key_map=keys
     )
-    frames = []
-    for file in _files(path):
-        reader = _open(file, arrays)
-        frames += [(reader, row) for row in _rows(len(reader), index, file)]
-    return StructureDataset(frames, reading)
+    readers = [_open(file, arrays) for file in _files(path)]
+    return StructureDataset(
+        [(reader, _rows(len(reader), index, reader.path)) for reader in readers],
+        reading,
+        lazy=lazy,
+    )
 
 
 def _extxyz(path: Path, arrays: Mapping[str, str]) -> FrameReader:
@@ -98,6 +103,13 @@ def _aselmdb(path: Path, arrays: Mapping[str, str]) -> FrameReader:
     return AselmdbReader(path)
 
 
+def _oc_lmdb(path: Path, arrays: Mapping[str, str]) -> FrameReader:
+    from adatom.data.readers.oc_lmdb import OcLmdbReader
+
+    _refuse_arrays(arrays, path)
+    return OcLmdbReader(path)
+
+
 def _npz(path: Path, arrays: Mapping[str, str]) -> FrameReader:
     from adatom.data.readers.npz import NpzReader
 
@@ -105,7 +117,14 @@ def _npz(path: Path, arrays: Mapping[str, str]) -> FrameReader:
 
 
 _OPENERS: Mapping[str, Callable[[Path, Mapping[str, str]], FrameReader]] = MappingProxyType(
-    {".extxyz": _extxyz, ".xyz": _extxyz, ".db": _ase_db, ".aselmdb": _aselmdb, ".npz": _npz}
+    {
+        ".extxyz": _extxyz,
+        ".xyz": _extxyz,
+        ".db": _ase_db,
+        ".aselmdb": _aselmdb,
+        ".lmdb": _oc_lmdb,
+        ".npz": _npz,
+    }
 )
 _ARRAY_NAMES = ("atomic_numbers", "pos", "cell", "pbc")
 
@@ -155,13 +174,13 @@ def _files(path: PathLike | Sequence[PathLike]) -> list[Path]:
     return files
 
 
-def _rows(count: int, index: int | str | slice | Sequence[int] | None, path: Path) -> list[int]:
+def _rows(count: int, index: int | str | slice | Sequence[int] | None, path: Path) -> Sequence[int]:
     if index is None:
-        return list(range(count))
+        return range(count)
     if isinstance(index, str):
         index = _parse_index(index)
     if isinstance(index, slice):
-        return list(range(count))[index]
+        return range(count)[index]
     wanted = [index] if isinstance(index, int) else list(index)
     for i in wanted:
         if not -count <= i < count:

@@ -18,6 +18,9 @@ MAX_ATOMIC_NUMBER = 118
 
 Array = npt.NDArray[np.float64]
 
+#: Large odd multipliers that make one number of three.
+_PRIMES = (1, 0x9E3779B97F4A7C15 - (1 << 64), 0x2545F4914F6CDD1D)
+
 
 def validate(data: AtomicData) -> None:
     """Check a system or a batch; NaN labels are allowed only as "not given" rows of a batch.
@@ -30,7 +33,7 @@ def validate(data: AtomicData) -> None:
     systems = [data] if data.num_systems == 1 else data.unbatch()
     for system in systems:
         validate_numbers(system)
-        _check_overlap(system)
+        check_overlap(system)
 
 
 def validate_numbers(system: AtomicData) -> None:
@@ -75,13 +78,13 @@ def _check_shapes(system: AtomicData, where: str) -> None:
 
 def _check_finite(system: AtomicData, where: str) -> None:
     for name in ("pos", "cell"):
-        if not bool(torch.isfinite(getattr(system, name)).all()):
+        if not _is_finite(getattr(system, name)):
             word = "positions" if name == "pos" else "cell"
             raise DataError(
                 f"{where} has NaN or infinite numbers in its {word}", expected="finite numbers"
             )
     for name, value in system.labels.items():
-        if not bool(torch.isfinite(value).all()):
+        if not _is_finite(value):
             raise DataError(
                 f"{where} has NaN or infinite numbers in its label {name!r}",
                 expected="finite numbers",
@@ -89,28 +92,39 @@ def _check_finite(system: AtomicData, where: str) -> None:
             )
 
 
+def _is_finite(value: torch.Tensor) -> bool:
+    return bool(np.isfinite(value.detach().cpu().numpy()).all())
+
+
 def _check_cell(system: AtomicData, where: str) -> None:
-    cell, pbc = system.cell[0], system.pbc[0]
-    zero = (cell == 0).all(dim=1)
-    if bool((zero & pbc).any()):
-        axes = ", ".join("abc"[i] for i in range(3) if bool(zero[i] & pbc[i]))
+    cell, pbc = system.cell[0].detach().cpu().numpy(), system.pbc[0].cpu().numpy()
+    if not pbc.any():
+        return
+    zero = np.logical_not(cell.any(axis=1))
+    if (zero & pbc).any():
+        axes = ", ".join("abc"[i] for i in range(3) if zero[i] and pbc[i])
         raise DataError(
             f"{where} is periodic along {axes}, but the cell is zero there",
             expected="a lattice vector for every periodic direction",
             fix="Set the cell, or pbc=False for a molecule.",
         )
-    if bool(pbc.any()) and abs(float(torch.linalg.det(_full_cell(cell)))) < 1e-6:
+    if abs(float(np.linalg.det(_full_cell(cell)))) < 1e-6:
         raise DataError(
             f"{where} is periodic, but its cell has no volume",
             expected="linearly independent lattice vectors",
         )
 
 
-def _full_cell(cell: torch.Tensor) -> torch.Tensor:
-    return torch.from_numpy(np.array(complete_cell(cell.cpu().numpy()), dtype=np.float64))
+def _full_cell(cell: Array) -> Array:
+    return cell if cell.any(axis=1).all() else np.array(complete_cell(cell), dtype=np.float64)
 
 
-def _check_overlap(system: AtomicData) -> None:
+def check_overlap(system: AtomicData) -> None:
+    """Look for atoms of one system that are on top of each other, periodic images included.
+
+    Raises:
+        DataError: Naming the structure and two atoms.
+    """
     pair = _overlapping_pair(system)
     if pair is not None:
         i, j, distance = pair
@@ -131,16 +145,21 @@ def _overlapping_pair(system: AtomicData) -> tuple[int, int, float] | None:
     pos = system.pos.detach().cpu().numpy()
     pbc = system.pbc[0].cpu().numpy()
     if not pbc.any():
+        if not _may_overlap(pos, np.zeros(3)):
+            return None
         for i, j in KDTree(pos).query_pairs(OVERLAP):
             return i, j, float(np.linalg.norm(pos[i] - pos[j]))
         return None
-    cell = _full_cell(system.cell[0]).numpy()
-    heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
-    fractional = np.linalg.solve(cell.T, pos.T).T
+    cell = _full_cell(system.cell[0].detach().cpu().numpy())
+    inverse = np.linalg.inv(cell)
+    heights = 1.0 / np.sqrt((inverse**2).sum(axis=0))
+    fractional = pos @ inverse
     fractional[:, pbc] %= 1.0
     fractional[:, pbc] %= 1.0  # -1e-17 % 1 is 1, which the periodic tree refuses
     box = np.where(pbc, heights, 0.0)
     coordinates = np.minimum(fractional * heights, np.where(pbc, np.nextafter(heights, 0), np.inf))
+    if not _may_overlap(coordinates, box):
+        return None
     tree = KDTree(coordinates, boxsize=box)
     for i, j in sorted(tree.query_pairs(OVERLAP, p=np.inf)):
         delta = fractional[i] - fractional[j]
@@ -149,3 +168,28 @@ def _overlapping_pair(system: AtomicData) -> tuple[int, int, float] | None:
         if distance < OVERLAP:
             return i, j, distance
     return None
+
+
+def _may_overlap(coordinates: Array, box: Array) -> bool:
+    """Tell if two points may be closer than OVERLAP along every axis; far faster than a tree.
+
+    Space is divided into bins of at least twice that length, and again into bins that are shifted
+    by half of their length: along each axis, two close points share one of the two bins.
+
+    Args:
+        coordinates: ``[n, 3]``, from 0 to below the period along periodic axes.
+        box: ``[3]`` period of each axis; 0 is not periodic.
+    """
+    periodic = box > 0.0
+    counts = np.where(periodic, np.maximum(np.floor(box / (2.0 * OVERLAP)), 1.0), 1.0)
+    length = np.where(periodic, box / counts, 2.0 * OVERLAP)
+    place = coordinates / length
+    # Per axis the bin of every point and its bin among the shifted ones, which have odd numbers.
+    own = 2 * np.floor(place).astype(np.int64)
+    shifted = np.floor(place + 0.5)
+    shifted = 2 * np.where(periodic & (shifted >= counts), 0.0, shifted).astype(np.int64) + 1
+    # Wrapping around at 2^64 can only make strangers look alike, which costs a second look.
+    x, y, z = (np.stack([own[:, axis], shifted[:, axis]]) * _PRIMES[axis] for axis in range(3))
+    keys = (x[:, None, None] + y[None, :, None] + z[None, None, :]).reshape(8, -1)
+    keys.sort(axis=1)
+    return bool((keys[:, 1:] == keys[:, :-1]).any())

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import repeat
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from adatom.core.files import atomic_write, require_writable
 from adatom.data.ase_convert import to_ase
 from adatom.data.atomic_data import AtomicData
 from adatom.data.label_units import declared_units
+from adatom.data.sinks import find_sink
 
 # Written from the labels, in eV and angstrom; the same words of the source would contradict them.
 _OWN_KEYS = frozenset({"energy", "forces", "stress", "virial", "sid", "fid", "charge", "spin"})
@@ -33,7 +33,8 @@ def write_structures(
     Both arguments may be generators: one system is held at a time.
 
     Args:
-        path: Ends in ``.extxyz``, ``.xyz`` or ``.db``; an existing file is replaced.
+        path: Ends in ``.extxyz``, ``.xyz`` (also with ``.xz`` or ``.gz``), ``.db``, ``.aselmdb`` or
+            ``.npz``; an existing file is replaced.
         systems: Systems or batches. Their labels (predictions, for example) are written in eV and
             angstrom under the usual names; charge, spin, sid, dataset, tags and fixed atoms too.
         info: Per system, what else to write, such as
@@ -48,18 +49,14 @@ def write_structures(
             length.
     """
     file = Path(path)
-    writer = _WRITERS.get(file.suffix.lower())
-    if writer is None:
-        raise DataError(
-            f"Structures cannot be written to {str(path)!r}",
-            expected=f"a file name ending in {', '.join(_WRITERS)}",
-        )
+    kind, compression = find_sink(file)
     require_writable(file)
-    with atomic_write(file) as part:
-        count = writer(part, _frames(systems, info))
-        if not count:
+    with atomic_write(file) as part, kind(part, compression) as sink:
+        for atoms in _frames(systems, info):
+            sink.add(sink.encode(atoms))
+        if not sink.count:
             raise DataError(f"There is no structure to write to {str(path)!r}")
-    return count
+    return sink.count
 
 
 def with_predictions(data: AtomicData, predictions: Mapping[str, torch.Tensor]) -> AtomicData:
@@ -74,6 +71,13 @@ def with_predictions(data: AtomicData, predictions: Mapping[str, torch.Tensor]) 
     return copy
 
 
+def add_info(atoms: Atoms, info: Mapping[str, Any]) -> None:
+    """Add what a file said of a structure, less what its labels and units replace."""
+    units = {key for key in info if declared_units({key: "eV"})}
+    kept = {k: v for k, v in info.items() if k.lower() not in _OWN_KEYS and k not in units}
+    atoms.info = kept | atoms.info
+
+
 def _frames(
     systems: Iterable[AtomicData], info: Iterable[Mapping[str, Any]] | None
 ) -> Iterator[Atoms]:
@@ -83,12 +87,7 @@ def _frames(
         extra = next(extras, None)
         if extra is None:
             raise _wrong_length(count, f"more than {count}")
-        units = {key for key in extra if declared_units({key: "eV"})}
-        atoms.info = {
-            key: value
-            for key, value in extra.items()
-            if key.lower() not in _OWN_KEYS and key not in units
-        } | atoms.info
+        add_info(atoms, extra)
         count += 1
         yield atoms
     if info is not None and next(extras, None) is not None:
@@ -99,29 +98,3 @@ def _wrong_length(entries: int | str, structures: int | str) -> DataError:
     return DataError(
         f"There are {entries} info entries for {structures} structures", expected="one for each"
     )
-
-
-def _write_extxyz(path: Path, frames: Iterator[Atoms]) -> int:
-    from ase.io import write  # slow to import: not before it is needed
-
-    count = 0
-    with path.open("w", encoding="utf-8") as stream:
-        for count, atoms in enumerate(frames, start=1):  # noqa: B007 (the last one counts)
-            write(stream, atoms, format="extxyz")
-    return count
-
-
-def _write_db(path: Path, frames: Iterator[Atoms]) -> int:
-    from ase.db.core import connect
-
-    count = 0
-    database = connect(str(path), type="db", use_lock_file=False)
-    with database:
-        for count, atoms in enumerate(frames, start=1):  # noqa: B007 (the last one counts)
-            database.write(atoms, data=atoms.info)
-    return count
-
-
-_WRITERS: Mapping[str, Callable[[Path, Iterator[Atoms]], int]] = MappingProxyType(
-    {".extxyz": _write_extxyz, ".xyz": _write_extxyz, ".db": _write_db}
-)

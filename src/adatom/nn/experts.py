@@ -126,7 +126,8 @@ def _sum_of_linears(
     total = functional.linear(inputs[0], weights[0], bias)
     for x, weight in zip(inputs[1:], weights[1:], strict=True):
         # In place: the sum is the only holder of this tensor, and its value is never saved.
-        total = total.addmm_(x, weight.T)
+        # Autocast does not convert what is computed in place.
+        total = total.addmm_(x.to(total.dtype), weight.T.to(total.dtype))
     return total
 
 

@@ -15,6 +15,7 @@ and can itself be differentiated.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -58,7 +59,8 @@ class _EdgeRotation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, directions: torch.Tensor, layout: CoefficientLayout) -> torch.Tensor:
-        rotations = _assemble(edge_frames(directions), layout)
+        with _full_precision(directions):
+            rotations = _assemble(edge_frames(directions), layout)
         ctx.save_for_backward(directions, rotations)
         ctx.lmax = layout.lmax
         return rotations
@@ -66,7 +68,15 @@ class _EdgeRotation(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
         directions, rotations = ctx.saved_tensors
-        return direction_gradient(directions, rotations, gradients[0], ctx.lmax), None
+        with _full_precision(directions):
+            return direction_gradient(directions, rotations, gradients[0], ctx.lmax), None
+
+
+def _full_precision(like: torch.Tensor) -> AbstractContextManager[Any]:
+    """Return a scope without autocast: geometry stays as exact as positions are."""
+    device = like.device.type
+    cast = torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if cast else nullcontext()
 
 
 def direction_gradient(

@@ -18,19 +18,21 @@ _COUNTERS = {"step", "epoch"}
 
 def read_learning_curves(
     run_directory: str | os.PathLike[str],
+    file_name: str = "metrics.csv",
 ) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
     """Read every logged quantity of a training run.
 
     Args:
         run_directory: What ``adatom s2ef fit`` wrote.
+        file_name: Of the file in it.
 
     Returns:
         Column name to (step, value); columns without a number are left out.
 
     Raises:
-        FileAccessError: If there is no ``metrics.csv``, or it has no ``step`` column.
+        FileAccessError: If there is no such file, or it has no ``step`` column.
     """
-    path = require_readable(Path(run_directory) / "metrics.csv")
+    path = require_readable(Path(run_directory) / file_name)
     with path.open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     if not rows or "step" not in rows[0]:

@@ -42,6 +42,8 @@ th:first-child, td:first-child { text-align: left; }
 th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
 code { font: 13px/1.4 ui-monospace, Menlo, Consolas, monospace; background: var(--card);
   padding: 1px 5px; border-radius: 4px; }
+pre { font: 13px/1.5 ui-monospace, Menlo, Consolas, monospace; background: var(--card);
+  border-radius: 8px; padding: 14px 16px; overflow-x: auto; max-height: 560px; }
 footer { margin-top: 56px; color: var(--soft); font-size: 13px; }
 @media (max-width: 480px) { .figures { grid-template-columns: 1fr; } }
 """
@@ -69,6 +71,10 @@ class Page:
     def paragraph(self, text: str) -> None:
         """Add a paragraph of plain text."""
         self._body.append(f"<p>{html.escape(text)}</p>")
+
+    def code(self, text: str) -> None:
+        """Add text as it is, such as a configuration."""
+        self._body.append(f"<pre>{html.escape(text)}</pre>")
 
     def cards(self, figures: Sequence[tuple[str, str, str]]) -> None:
         """Add key figures as ``(label, value, unit)``."""

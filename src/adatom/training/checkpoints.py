@@ -1,27 +1,26 @@
-"""Checkpoints of a run: the last state to resume from, and the potentials to use."""
+"""Checkpoints of a run: the states to resume from, and the potentials to use."""
 
 from __future__ import annotations
 
 import math
-import shutil
-import signal
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning as L  # noqa: N812 (the name that Lightning's documentation uses)
-import torch
 from lightning.pytorch.callbacks import Checkpoint
 
-from adatom.checkpoint.format import save_potential
 from adatom.core.errors import AdatomError, ConfigError
 from adatom.core.files import atomic_write
+from adatom.training.checkpointing.directory import remove_partial
+from adatom.training.export import save_trained
+from adatom.training.interruptions import Interruptions, requeue
 from adatom.training.loggers import CsvMetrics, TensorBoardMetrics
-from adatom.training.module import S2EFLightningModule
-from adatom.training.optimizer import parameter_groups
-from adatom.training.resume import random_state, set_random_state
+from adatom.training.resume import set_random_state
+from adatom.training.strategy import UnitStrategy
+from adatom.training.train_unit import MLIPTrainEvalUnit
 
 
 class InterruptedRunError(AdatomError, RuntimeError):
@@ -29,11 +28,12 @@ class InterruptedRunError(AdatomError, RuntimeError):
 
 
 class RunCheckpoints(Checkpoint):
-    """Keeps ``checkpoints/last.ckpt``, ``checkpoints/best.ckpt`` and both potentials up to date.
+    """Writes ``checkpoints/step_<n>`` to resume from, and potentials to use.
 
-    ``last`` is written at the end of every epoch, every ``every_seconds`` and on SIGTERM or
-    Ctrl-C; ``best`` whenever the monitored value improves. ``last.safetensors`` and
-    ``best.safetensors`` hold the averaged weights.
+    A state is saved before the first step, at the end of every epoch, every ``every_seconds`` and
+    on SIGTERM, SIGUSR1 or Ctrl-C, on any number of processes. The newest one is kept, and that of
+    the best validation. ``best.safetensors`` holds the averaged weights of the best validation,
+    ``last.safetensors`` those of the end.
 
     Args:
         every_seconds: Seconds between saves inside an epoch; null for none.
@@ -62,22 +62,28 @@ class RunCheckpoints(Checkpoint):
         self._rows: int | None = None
         self._should_stop = False
         self._saved_at = time.monotonic()
-        self._signal: int | None = None
-        self._handlers: dict[int, Any] = {}
-        self._trainer: L.Trainer | None = None
+        self._is_resumed = False
+        self._interruptions: Interruptions | None = None
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Cut the logs back to the resumed step and begin to listen for signals."""
-        with atomic_write(_folder(trainer) / "parameters.txt") as part:
-            part.write_text(parameter_groups(pl_module).describe() + "\n")
-        for logger in trainer.loggers:
-            if isinstance(logger, CsvMetrics):
-                logger.keep(self._rows or 0)
-            elif isinstance(logger, TensorBoardMetrics):
-                logger.resume_at(trainer.global_step)
+        """Cut the logs back to the resumed step, listen for signals, save the first state."""
+        folder, writer = _folder(trainer), _strategy(trainer).writer
+        if trainer.is_global_zero:
+            if isinstance(pl_module, MLIPTrainEvalUnit):
+                with atomic_write(folder / "parameters.txt") as part:
+                    part.write_text(pl_module.parameter_groups.describe() + "\n")
+            remove_partial(folder / "checkpoints")
+            for logger in trainer.loggers:
+                if isinstance(logger, CsvMetrics):
+                    logger.keep(self._rows or 0)
+                elif isinstance(logger, TensorBoardMetrics):
+                    logger.resume_at(trainer.global_step)
         trainer.should_stop = self._should_stop
+        self._interruptions = Interruptions(writer.group)
+        self._interruptions.listen()
+        if not self._is_resumed:
+            self._save(trainer)
         self._saved_at = time.monotonic()
-        self._listen()
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -97,19 +103,21 @@ class RunCheckpoints(Checkpoint):
         batch_idx: int,
     ) -> None:
         """Save if it is time or a signal came, except before the validation of a whole epoch."""
-        del outputs, batch, batch_idx
+        del outputs, batch, batch_idx, pl_module
         # After the last batch comes the validation; on_train_epoch_end saves what includes it.
-        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or not self._interruptions:
             return
-        due = self._every_steps is not None and trainer.global_step % self._every_steps == 0
-        if self._every_seconds is not None:
-            due = due or time.monotonic() - self._saved_at >= self._every_seconds
-        if due or self._signal is not None:
-            self._save(trainer, pl_module)
+        waited = time.monotonic() - self._saved_at
+        late = self._every_seconds is not None and waited >= self._every_seconds
+        agreed = self._interruptions.after_step(due=late)
+        in_turn = self._every_steps is not None and trainer.global_step % self._every_steps == 0
+        if in_turn or agreed:
+            self._save(trainer)
         self._leave(trainer)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the potential if it is the best so far."""
+        del pl_module
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
         results = {k: float(v) for k, v in trainer.callback_metrics.items() if k[:4] == "val/"}
@@ -123,18 +131,28 @@ class RunCheckpoints(Checkpoint):
         if not self.best or score < self._best_score:
             self._best_score = score
             self.best = {"epoch": trainer.current_epoch, "step": trainer.global_step, **results}
-            self._write_potential(pl_module, _folder(trainer) / "best.safetensors", self.best)
+            _save_potential(trainer, "best.safetensors", self.best)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the state of the finished epoch."""
-        self._save(trainer, pl_module)
+        del pl_module
+        self._save(trainer)
+        if self._interruptions is not None:
+            self._interruptions.now()
         self._leave(trainer)
 
-    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Without any validation, the last potential is also the best known."""
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Finish the last checkpoint, and write the last potential.
+
+        Without any validation, it is also the best known. (The end of the training is no place for
+        this: it is not reached again by a run that was killed there.)
+        """
+        del pl_module
+        _strategy(trainer).writer.wait()
+        where = {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        _save_potential(trainer, "last.safetensors", where)
         if not self.best:
-            where = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-            self._write_potential(pl_module, _folder(trainer) / "best.safetensors", where)
+            _save_potential(trainer, "best.safetensors", where)
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
@@ -148,12 +166,19 @@ class RunCheckpoints(Checkpoint):
         del trainer, pl_module, stage
         self._unlisten()
 
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Take the random state of this process; a process that is new keeps its own."""
+        del trainer, pl_module
+        self._random_state = checkpoint.get("random_state")
+        self._is_resumed = True
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the best result so far, random states and the length of the log."""
+        """Return the best result so far and the length of the log."""
         return {
             "best": dict(self.best),
             "best_score": self._best_score,
-            "random_state": random_state(),
             "rows": self._rows,
             "should_stop": self._should_stop,
         }
@@ -162,62 +187,53 @@ class RunCheckpoints(Checkpoint):
         """Restore what :meth:`state_dict` returned."""
         self.best = dict(state_dict["best"])
         self._best_score = state_dict["best_score"]
-        self._random_state = state_dict["random_state"]
         self._rows = state_dict["rows"]
         self._should_stop = state_dict["should_stop"]
 
-    def _save(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def _save(self, trainer: L.Trainer) -> None:
         csv = [logger for logger in trainer.loggers if isinstance(logger, CsvMetrics)]
         self._rows = csv[0].rows if csv else 0
         self._should_stop = bool(trainer.should_stop)
-        folder = _folder(trainer)
-        where = {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        self._write_potential(module, folder / "last.safetensors", where)
-        last = folder / "checkpoints" / "last.ckpt"
-        trainer.save_checkpoint(last)
-        if self.best.get("step") == trainer.global_step:
-            with atomic_write(last.with_name("best.ckpt")) as part:
-                shutil.copyfile(last, part)
+        kept = [int(self.best["step"])] if self.best else []
+        trainer.save_checkpoint(_folder(trainer) / "checkpoints", storage_options=kept)
         self._saved_at = time.monotonic()
 
-    def _write_potential(
-        self, module: L.LightningModule, path: Path, results: Mapping[str, float]
-    ) -> None:
-        if isinstance(module, S2EFLightningModule):
-            potential = module.average.module
-            finite = {k: v for k, v in results.items() if math.isfinite(v)}
-            potential.metadata["training"] = finite
-            with torch.no_grad():
-                save_potential(potential, path)
-
     def _leave(self, trainer: L.Trainer) -> None:
-        if self._signal is None:
+        heard = self._interruptions.signal if self._interruptions is not None else None
+        if heard is None:
             return
-        name = signal.Signals(self._signal).name
+        _strategy(trainer).writer.wait()
+        if not trainer.is_global_zero:
+            # One process tells it; a launcher must not take this one for failed before that.
+            raise SystemExit(0)
+        if heard.name == "SIGUSR1":
+            requeue(os.environ)
         raise InterruptedRunError(
-            f"The run was interrupted by {name} after step {trainer.global_step}; its state is "
-            f"saved in {str(_folder(trainer))!r}",
+            f"The run was interrupted by {heard.name} after step {trainer.global_step}; its state "
+            f"is saved in {str(_folder(trainer))!r}",
             fix="Give the same command again to continue.",
         )
 
-    def _listen(self) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            try:
-                self._handlers[number] = signal.signal(number, self._heard)
-            except ValueError:  # not in the main thread: signals go elsewhere
-                return
-
     def _unlisten(self) -> None:
-        while self._handlers:
-            number, handler = self._handlers.popitem()
-            signal.signal(number, handler)
-
-    def _heard(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        if self._signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt  # asked twice: do not wait for the end of the step
-        self._signal = number
+        if self._interruptions is not None:
+            self._interruptions.unlisten()
 
 
 def _folder(trainer: L.Trainer) -> Path:
     return Path(trainer.default_root_dir)
+
+
+def _strategy(trainer: L.Trainer) -> UnitStrategy:
+    if not isinstance(trainer.strategy, UnitStrategy):
+        raise ConfigError(
+            f"The trainer's strategy is {type(trainer.strategy).__name__}, which cannot write the "
+            "checkpoints of a run",
+            expected="strategy=UnitStrategy()",
+        )
+    return trainer.strategy
+
+
+def _save_potential(trainer: L.Trainer, name: str, results: Mapping[str, float]) -> None:
+    unit = trainer.lightning_module
+    if isinstance(unit, MLIPTrainEvalUnit):
+        save_trained(unit.average.module, _folder(trainer) / name, results)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import lightning as L  # noqa: N812 (the name that Lightning's documentation uses)
@@ -12,10 +13,12 @@ from adatom.core.console import progress, say
 from adatom.core.errors import ConfigError, DataError, unknown_name
 from adatom.data.atomic_data import AtomicData
 from adatom.data.doctor import Finding, check_dataset
-from adatom.training.batching import BatchLimits, BatchLoader, BatchPlan
+from adatom.training.batch_loader import BatchLoader, StepLoader
+from adatom.training.batching import BatchLimits, BatchPlan, Rows, StructureSizes
+from adatom.training.data_source import DataSource
+from adatom.training.mixture import MixedOrder, Mixture, sampling_ratios
 from adatom.training.sources import (
     DatasetFacts,
-    DataSource,
     Structures,
     gather_facts,
     read_sources,
@@ -51,6 +54,7 @@ class AtomisticDataModule(L.LightningDataModule):
         max_edges: Edges per batch; null for no limit. All limits hold together; without any,
             batches have 8 structures.
         eval_factor: Batches without training may be this many times larger.
+        mixture: How often each dataset is drawn; null draws each structure once per epoch.
         scale: ``shared``: one force RMS normalizes all datasets; ``own``: each has its own.
         check: Run the dataset doctor before training; its errors stop the run.
 
@@ -71,6 +75,7 @@ class AtomisticDataModule(L.LightningDataModule):
         max_atoms: int | None = None,
         max_edges: int | None = None,
         eval_factor: int = 4,
+        mixture: Mixture | None = None,
         scale: Literal["shared", "own"] = "shared",
         check: bool = True,
     ) -> None:
@@ -90,8 +95,14 @@ class AtomisticDataModule(L.LightningDataModule):
         self._sources = {"train": train, "val": val, "test": test, "predict": predict}
         self._val_fraction = val_fraction
         self.seed = seed
+        #: Set by the module that trains, from ``trainer.accumulate_grad_batches``.
+        self.batches_per_step = 1
+        self._planned_world: int | None = None
+        self._mixture = mixture
         self._shared_scale = scale == "shared"
         self._check = check
+        #: What the dataset doctor found; empty before :meth:`setup` or without ``check``.
+        self.findings: list[Finding] = []
         self._parts: dict[str, Structures] = {}
         self._graphs: dict[str, list[AtomicData]] = {}
         self._facts: dict[str, DatasetFacts] | None = None
@@ -163,16 +174,42 @@ class AtomisticDataModule(L.LightningDataModule):
             self._graphs[part] = found
         return self._graphs[part]
 
-    def num_steps(self, epochs: int, batches_per_step: int = 1) -> int:
+    def num_steps(self, epochs: int) -> int:
         """Return the number of optimizer steps in the first ``epochs`` epochs."""
         plan = self._train_plan()
-        counts = [len(plan.batches(epoch)) for epoch in range(epochs)]
+        world = self._trainer.world_size
+        counts = [plan.count(epoch, world) for epoch in range(epochs)]
         # An epoch's last step may have fewer batches.
-        return sum(math.ceil(count / batches_per_step) for count in counts)
+        return sum(math.ceil(count / self.batches_per_step) for count in counts)
 
-    def train_dataloader(self) -> BatchLoader:
-        """Return batches that depend only on (seed, epoch), from the trainer's position on."""
-        return BatchLoader(self.graphs("train"), self._train_plan(), self._position)
+    def loads(self, epoch: int) -> Rows:
+        """Return the edges (atoms, where edges were not counted) of each batch of this process."""
+        rank, world = self._trainer.global_rank, self._trainer.world_size
+        return self._train_plan().loads(epoch, rank, world)
+
+    @property
+    def planned_world(self) -> int:
+        """Number of processes that the steps of the run are planned for."""
+        return self._planned_world or self._trainer.world_size
+
+    def keep_steps_of(self, world: int) -> None:
+        """Keep the steps of a run that began with another number of processes.
+
+        With fewer processes, each computes several batches of a step, one after the other.
+
+        Args:
+            world: Number of processes that the run began with.
+        """
+        self._planned_world = world
+        self.batches_per_step *= self._train_plan().turns(self._trainer.world_size)
+
+    def train_dataloader(self) -> BatchLoader | StepLoader:
+        """Return batches that depend only on (seed, epoch), from the trainer's position on.
+
+        Where a step of the optimizer has several batches, they come as lists.
+        """
+        loader = self._loader("train", self._train_plan(), self._position)
+        return loader if self.batches_per_step == 1 else StepLoader(loader, self.batches_per_step)
 
     def val_dataloader(self) -> BatchLoader:
         """Return the validation batches in file order."""
@@ -194,15 +231,34 @@ class AtomisticDataModule(L.LightningDataModule):
 
     def _position(self) -> tuple[int, int]:
         done = self._trainer.fit_loop.epoch_loop.batch_progress.current.ready
-        return self._trainer.current_epoch, done
+        return self._trainer.current_epoch, done * self.batches_per_step
 
     def _train_plan(self) -> BatchPlan:
-        return BatchPlan(self.graphs("train"), self.limits, self.seed)
+        graphs, order = self.graphs("train"), None
+        if self._mixture is not None:
+            datasets = [system.dataset[0] for system in graphs]
+            ratios = sampling_ratios(self._mixture, Counter(datasets))
+            order = MixedOrder(datasets, ratios, self.seed)
+        return BatchPlan(
+            StructureSizes.of(graphs),
+            self.limits,
+            self.seed,
+            order=order,
+            planned_world=self._planned_world,
+        )
 
     def _ordered(self, part: str) -> BatchLoader:
-        systems = self.graphs(part)
-        plan = BatchPlan(systems, self._eval_limits, None, allow_oversize=True)
-        return BatchLoader(systems, plan)
+        sizes = StructureSizes.of(self.graphs(part))
+        # Every evaluation begins at the first batch.
+        return self._loader(
+            part, BatchPlan(sizes, self._eval_limits, None, allow_oversize=True), lambda: (0, 0)
+        )
+
+    def _loader(
+        self, part: str, plan: BatchPlan, position: Callable[[], tuple[int, int]]
+    ) -> BatchLoader:
+        rank, world = self._trainer.global_rank, self._trainer.world_size
+        return BatchLoader(self.graphs(part), plan, position, rank=rank, world=world)
 
     def _read(self, part: str) -> None:
         if part in self._parts:
@@ -231,8 +287,8 @@ class AtomisticDataModule(L.LightningDataModule):
 
     def _examine(self) -> None:
         others = {"val": self.systems("val")} if self.has_validation else {}
-        findings = check_dataset(self.systems("train"), others=others)
-        report_findings(findings)
+        self.findings = check_dataset(self.systems("train"), others=others)
+        report_findings(self.findings)
 
 
 def as_sources(sources: Sources) -> list[DataSource]:

@@ -1,78 +1,80 @@
-"""Losses and errors of a potential over any number of batches, from sums and counts."""
+"""Losses and errors of a potential over any number of batches and ranks, from sums and counts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from adatom.data.atomic_data import AtomicData
-from adatom.tasks.losses import Loss
-from adatom.tasks.metrics import Measures, MetricSum
+from adatom.tasks.losses import LossSum
+from adatom.tasks.metrics import MetricSum, metric_for
+from adatom.tasks.objective import compute_metrics
 from adatom.tasks.potential import Potential
-from adatom.tasks.targets import label_of, normalized_target, row_mask, row_natoms
+from adatom.tasks.task import Task
+from adatom.training.reduction import sum_over_ranks
+from adatom.training.step_loss import LossMean, add_up, loss_names, loss_sums, over_ranks
 
 
 class Evaluation:
-    """Adds up batches; the result does not depend on how structures were batched.
+    """Adds up batches; the result does not depend on how structures were batched or shared out.
 
     Args:
         potential: In evaluation mode.
-        losses: By property.
+        tasks: What is measured; a task without a loss has metrics only.
+        mean: What shares one mean in the loss.
     """
 
-    def __init__(self, potential: Potential, losses: Mapping[str, Loss]) -> None:
+    def __init__(
+        self, potential: Potential, tasks: Sequence[Task], mean: LossMean = "task"
+    ) -> None:
         self._potential = potential
-        self._losses = losses
-        self._sums = {prop: MetricSum() for prop in losses}
+        self._tasks = list(tasks)
+        self._objective = [replace(t, inference_only=t.loss_fn is None) for t in tasks]
+        self._mean = mean
         self._several = len(potential.datasets) > 1
-        self._measures: dict[tuple[str, str], Measures] = {}
+        # All names from the beginning: ranks that saw other datasets must add up the same list.
+        device = next(potential.parameters()).device
+        nothing = torch.zeros((), dtype=torch.float64, device=device)
+        self._losses = {
+            name: LossSum(nothing, nothing, nothing) for name in loss_names(self._objective, mean)
+        }
+        self._metrics = {
+            (dataset, task.property, name): MetricSum(
+                nothing, nothing, metric_for(task.property, name).root
+            )
+            for task in self._tasks
+            for dataset in task.datasets
+            for name in task.metrics
+        }
 
     def add(self, batch: AtomicData) -> None:
         """Predict a batch and add its losses and errors."""
-        properties = [prop for prop in self._losses if prop in batch.labels]
-        if not properties:
-            return
-        raw = self._potential(batch, properties)
+        raw = self._potential(batch, {task.property for task in self._tasks})
         raw = {name: value.detach() for name, value in raw.items()}
-        for prop in properties:
-            target = normalized_target(self._potential, batch, prop)
-            total, count = self._losses[prop].sum_and_count(
-                raw[prop], target.values, target.natoms, target.mask
-            )
-            self._sums[prop].total += float(total)
-            self._sums[prop].count += count
-        predicted = self._potential.denormalize(raw, batch)
-        for prop in properties:
-            self._measure(prop, predicted[prop], batch)
+        sums = loss_sums(self._objective, raw, batch, self._mean)
+        self._losses = add_up([self._losses, sums])
+        for task in self._tasks:
+            for dataset in sorted(set(batch.dataset) & set(task.datasets)):
+                found = compute_metrics(task, raw, batch, dataset, tasks=self._tasks)
+                for name, part in found.items():
+                    self._metrics[dataset, task.property, name] += part
 
     def values(self) -> dict[str, float]:
         """Return ``loss`` and, by property (and dataset if there are several), the errors.
 
-        Errors are in eV, eV/atom, eV/angstrom and eV/angstrom^3; the loss is normalized.
+        Errors are in eV, eV/atom, eV/angstrom and eV/angstrom^3; the loss is normalized. What no
+        structure has a label for is left out. Every rank must call this, and gets the same.
         """
-        seen = {prop: total.value for prop, total in self._sums.items() if total.count}
-        out = {"loss": sum(seen.values())}
-        out |= {f"{prop}_loss": value for prop, value in seen.items()}
-        for (dataset, prop), measures in sorted(self._measures.items()):
-            where = f"{dataset}/" if self._several else ""
-            out |= {f"{where}{prop}_{name}": v for name, v in measures.values().items()}
+        losses = {n: s.value.item() for n, s in over_ranks(self._losses).items() if s.values > 0}
+        out = {"loss": sum(losses.values())} if losses else {}
+        out |= {f"{name}_loss": value for name, value in losses.items()}
+        metrics = list(self._metrics.values())
+        totals = iter(sum_over_ranks([t for m in metrics for t in (m.total, m.count)]))
+        whole = [MetricSum(next(totals), next(totals), m.root) for m in metrics]
+        for (dataset, prop, name), metric in sorted(zip(self._metrics, whole, strict=True)):
+            if metric.count > 0:
+                where = f"{dataset}/" if self._several else ""
+                out[f"{where}{prop}_{name}"] = metric.value
         return out
-
-    def _measure(self, prop: str, predicted: torch.Tensor, batch: AtomicData) -> None:
-        label = label_of(batch, prop)
-        tasks = [self._potential.task_for(dataset, prop) for dataset in batch.dataset]
-        mask = row_mask(batch, label, prop, [task.eval_on_free_atoms for task in tasks])
-        natoms = row_natoms(batch, prop)
-        names = sorted(set(batch.dataset))
-        for name in names:
-            rows = mask
-            if len(names) > 1:
-                own = torch.tensor([d == name for d in batch.dataset], device=mask.device)
-                rows = mask & (own[batch.batch] if prop == "forces" else own)
-            if not bool(rows.any()):
-                continue  # a dataset without this label has no error in it
-            key = (name, prop)
-            if key not in self._measures:
-                self._measures[key] = Measures(prop, self._potential.task_for(*key).metrics)
-            self._measures[key].add(predicted, label, natoms, rows)

@@ -62,6 +62,10 @@ class CsvMetrics(Logger):
         self._rows = rows
         self._write([found[0], *found[1 : rows + 1]] if rows else [])
 
+    def keep_all(self) -> None:
+        """Continue the file of an earlier process, if there is one."""
+        self.keep(max(0, len(self._read()) - 1) if self.path.exists() else 0)
+
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append one row."""
         values: dict[str, Any] = {"step": step, **metrics}

@@ -33,12 +33,21 @@ class ParameterGroups:
         return "\n".join(lines)
 
 
-def parameter_groups(module: nn.Module) -> ParameterGroups:
+def parameter_groups(module: nn.Module, *, legacy_single_group: bool = False) -> ParameterGroups:
     """Sort the trainable parameters of a module into those with and without weight decay.
 
     Decided by what a parameter is: parameters of embeddings and of modules whose class name says
     norm, biases, and scalars or vectors get none.
+
+    Args:
+        module: What is trained.
+        legacy_single_group: Let everything decay, as the trainings of the published UMA models
+            did.
     """
+    if legacy_single_group:
+        return ParameterGroups(
+            tuple(n for n, p in module.named_parameters() if p.requires_grad), ()
+        )
     exempt = set()
     for path, part in module.named_modules():
         kind = type(part).__name__.lower()
@@ -56,13 +65,16 @@ def parameter_groups(module: nn.Module) -> ParameterGroups:
     return ParameterGroups(tuple(decay), tuple(no_decay))
 
 
-def adamw(module: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.AdamW:
+def adamw(
+    module: nn.Module, *, lr: float, weight_decay: float, legacy_single_group: bool = False
+) -> torch.optim.AdamW:
     """Make AdamW with the two groups of :func:`parameter_groups`.
 
     Args:
         module: What is trained.
         lr: Peak learning rate.
         weight_decay: Decoupled, for the first group only.
+        legacy_single_group: Let everything decay.
 
     Raises:
         ConfigError: If a number is out of range or nothing is trainable.
@@ -72,7 +84,7 @@ def adamw(module: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.A
             f"lr is {lr} and weight_decay is {weight_decay}",
             expected="lr above 0 and weight_decay of 0 or more",
         )
-    groups = parameter_groups(module)
+    groups = parameter_groups(module, legacy_single_group=legacy_single_group)
     parameters = dict(module.named_parameters())
     settings: list[dict[str, Any]] = [
         {"params": [parameters[n] for n in groups.decay], "weight_decay": weight_decay},

@@ -1,4 +1,4 @@
-"""Checkpoints from which a run continues as if it had never stopped.
+"""What makes a run continue as if it had never stopped: counters and random numbers.
 
 The position in the data is (epoch, batches done), and the order of batches is a pure function of
 (seed, epoch), so nothing of the data loader has to be stored.
@@ -6,64 +6,11 @@ The position in the data is (epoch, batches done), and the order of batches is a
 
 from __future__ import annotations
 
-import os
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning.pytorch.plugins.io import TorchCheckpointIO
-
-from adatom.core.errors import CheckpointError
-from adatom.core.files import atomic_write, require_readable
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes training checkpoints whole or not at all; reads them without executing anything."""
-
-    def save_checkpoint(
-        self,
-        checkpoint: dict[str, Any],
-        path: str | os.PathLike[str],
-        storage_options: Any | None = None,
-    ) -> None:
-        """Write to a temporary file, flush it to the disk, then rename it."""
-        del storage_options
-        with atomic_write(path) as part:
-            torch.save(checkpoint, part)
-
-    def load_checkpoint(
-        self,
-        path: str | os.PathLike[str],
-        map_location: Any | None = None,
-        weights_only: bool | None = None,
-    ) -> dict[str, Any]:
-        """Read tensors and plain values only.
-
-        Raises:
-            CheckpointError: If the file is damaged or holds anything else.
-        """
-        del map_location, weights_only
-        return read_training_checkpoint(Path(path))
-
-
-def read_training_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a training checkpoint to CPU memory; nothing in it can be executed.
-
-    Raises:
-        CheckpointError: If the file is damaged or holds anything but tensors and plain values.
-        FileAccessError: If it cannot be read.
-    """
-    require_readable(path)
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise CheckpointError(
-            f"The training checkpoint {str(path)!r} cannot be read: {str(error).splitlines()[0]}",
-            fix="Delete it to start this run anew, or restore it from a copy.",
-        ) from error
-    return checkpoint
 
 
 def as_resumable(checkpoint: dict[str, Any]) -> None:

@@ -14,9 +14,14 @@ import yaml
 
 from adatom.core.errors import ConfigError
 from adatom.core.files import atomic_write, require_writable
+from adatom.training.checkpointing.directory import newest_checkpoint
 
 #: Packages whose versions may change results.
 _PACKAGES = ("adatom", "torch", "lightning", "numpy", "ase", "vesin", "jsonargparse")
+
+#: On how many and which processors a run goes on may change; its numbers do not.
+_WHERE = {f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy")}
+_WHERE |= {"model.train_strategy"}
 
 
 class RunDirectory:
@@ -36,8 +41,7 @@ class RunDirectory:
     @property
     def last_checkpoint(self) -> Path | None:
         """The state to resume from, or None if the run has saved none yet."""
-        path = self.path / "checkpoints" / "last.ckpt"
-        return path if path.exists() else None
+        return newest_checkpoint(self.path / "checkpoints")
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -58,6 +62,8 @@ class RunDirectory:
         if stored.exists() and self.last_checkpoint is not None:
             old = yaml.safe_load(stored.read_text())
             for key, before, now in differences(old, dict(config)):
+                if key in _WHERE:
+                    continue
                 raise ConfigError(
                     f"{str(self.path)!r} holds a run with another configuration: {key} was "
                     f"{before!r} and is now {now!r}",
@@ -87,6 +93,15 @@ class RunDirectory:
     def finish(self, result: Mapping[str, Any]) -> None:
         """Write down that the run is complete, and how it ended."""
         self._write("result.json", dict(result))
+
+    def contents(self) -> dict[str, Any]:
+        """Return what the JSON files of the directory hold, by name, and the ``name`` of the run.
+
+        Files that do not exist are left out.
+        """
+        names = ("data", "preflight", "result", "versions")
+        found = {name: self._read(f"{name}.json") for name in names}
+        return {"name": self.path.resolve().name} | {k: v for k, v in found.items() if v}
 
     def _read(self, name: str) -> Any:
         path = self.path / name

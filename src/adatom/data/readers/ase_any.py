@@ -11,6 +11,7 @@ from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 
 from adatom.core.errors import DataError
 from adatom.core.files import require_readable
+from adatom.data.frame import Frame
 from adatom.data.readers.base import FrameReader, read_bytes, split_suffix
 
 
@@ -34,9 +35,9 @@ class AseReader(FrameReader):
         """Return the number of frames."""
         return len(self._frames)
 
-    def atoms(self, i: int) -> Atoms:
+    def frame(self, i: int) -> Frame:
         """Return frame ``i``."""
-        return self._frames[i]
+        return Frame.of(self._frames[i])
 
 
 def known_to_ase(path: Path) -> bool:

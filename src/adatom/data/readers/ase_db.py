@@ -8,10 +8,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from ase import Atoms
 from ase.db.core import connect
 
 from adatom.core.errors import DataError
+from adatom.data.frame import Frame
 from adatom.data.readers.base import FrameReader, read_bytes, split_suffix
 from adatom.data.readers.database_row import row_to_atoms, units_in_metadata
 
@@ -30,7 +30,7 @@ class AseDbReader(FrameReader):
         """
         self.path = path
         self.lazy = not split_suffix(path)[1]
-        self._rows: list[Atoms] = []
+        self._rows: list[Frame] = []
         if self.lazy:
             self._open(path)
             return
@@ -44,7 +44,7 @@ class AseDbReader(FrameReader):
         """Return the number of rows."""
         return len(self._ids)
 
-    def atoms(self, i: int) -> Atoms:
+    def frame(self, i: int) -> Frame:
         """Return row ``i`` (from 0; ids start at 1 and may have gaps).
 
         Raises:
@@ -72,10 +72,10 @@ class AseDbReader(FrameReader):
         if not self._ids:
             raise DataError(f"The database {str(self.path)!r} has no rows", expected="at least one")
 
-    def _read(self, file: Path, i: int) -> Atoms:
+    def _read(self, file: Path, i: int) -> Frame:
         try:
             with _database(file) as database:
-                return row_to_atoms(database.get(id=self._ids[i]))
+                return Frame.of(row_to_atoms(database.get(id=self._ids[i])))
         # A damaged row raises whatever its bytes led the decoder into.
         except Exception as error:
             raise DataError(

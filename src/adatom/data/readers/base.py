@@ -1,4 +1,4 @@
-"""What every reader offers: a number of frames and each of them as an ASE structure."""
+"""What every reader offers: a number of frames, and what the file says about each of them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from pathlib import Path
 from types import MappingProxyType
 from zlib import error as zlib_error
 
-from ase import Atoms
-
 from adatom.core.errors import DataError
 from adatom.core.files import require_readable
+from adatom.data.frame import Frame
 
 _DECOMPRESS: Mapping[str, Callable[[bytes], bytes]] = MappingProxyType(
     {".xz": lzma.decompress, ".gz": gzip.decompress, ".bz2": bz2.decompress}
@@ -43,7 +42,7 @@ class FrameReader(ABC):
         """Return the number of frames."""
 
     @abstractmethod
-    def atoms(self, i: int) -> Atoms:
+    def frame(self, i: int) -> Frame:
         """Return frame ``i`` (from 0), with everything the file says about it.
 
         Raises:

@@ -11,6 +11,7 @@ from ase.io.extxyz import read_xyz
 
 from adatom.core.errors import DataError, FileAccessError
 from adatom.core.files import require_readable
+from adatom.data.frame import Frame
 from adatom.data.readers.base import COMPRESSIONS, FrameReader, read_bytes
 from adatom.data.readers.lines_on_disk import LinesOnDisk
 
@@ -49,7 +50,7 @@ class ExtxyzReader(FrameReader):
         """Return the number of frames."""
         return len(self._starts)
 
-    def atoms(self, i: int) -> Atoms:
+    def frame(self, i: int) -> Frame:
         """Parse frame ``i``.
 
         Raises:
@@ -68,10 +69,10 @@ class ExtxyzReader(FrameReader):
             atoms: Atoms = next(read_xyz(io.StringIO("\n".join(lines) + "\n"), slice(0, 1)))
         except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
             raise DataError(
-                f"{self._frame(i)} cannot be read ({type(error).__name__}: {error})",
+                f"{self._where(i)} cannot be read ({type(error).__name__}: {error})",
                 fix="Correct or remove this frame.",
             ) from error
-        return atoms
+        return Frame.of(atoms)
 
     def _text(self) -> str:
         try:
@@ -81,7 +82,7 @@ class ExtxyzReader(FrameReader):
                 f"{str(self.path)!r} is not a text file", expected="extended XYZ"
             ) from error
 
-    def _frame(self, i: int) -> str:
+    def _where(self, i: int) -> str:
         return f"Frame {i} (counted from 0, line {self._starts[i] + 1}) of {str(self.path)!r}"
 
     def _find_frames(self) -> list[int]:
@@ -95,7 +96,7 @@ class ExtxyzReader(FrameReader):
             self._starts.append(line)
             if not first.isdecimal() or int(first) == 0:
                 raise DataError(
-                    f"{self._frame(len(self._starts) - 1)} begins with {first[:40]!r}",
+                    f"{self._where(len(self._starts) - 1)} begins with {first[:40]!r}",
                     expected="the number of atoms",
                     fix="Check the number of atoms of the frame before it.",
                 )
@@ -109,7 +110,7 @@ class ExtxyzReader(FrameReader):
         fields = match.group(1).split(":")
         if len(fields) % 3 or not all(width.isdecimal() for width in fields[2::3]):
             raise DataError(
-                f"{self._frame(i)} has Properties={match.group(1)!r}",
+                f"{self._where(i)} has Properties={match.group(1)!r}",
                 expected="name:type:columns triples such as species:S:1:pos:R:3",
             )
         expected = sum(int(width) for width in fields[2::3])
@@ -120,7 +121,7 @@ class ExtxyzReader(FrameReader):
                 if last and number == int(lines[0]) - 1 and found < expected:
                     self._raise_cut(f"has {found} of {expected} columns in its last line")
                 raise DataError(
-                    f"{self._frame(i)} has {found} columns for atom {number}",
+                    f"{self._where(i)} has {found} columns for atom {number}",
                     expected=f"{expected} columns, as its Properties say",
                 )
         if last and not self._ends_whole and _cut_number(lines):
@@ -130,7 +131,7 @@ class ExtxyzReader(FrameReader):
         i = len(self._starts) - 1
         keep = f"keep the first {i} frames with index=':{i}'" if i else "write the file again"
         raise DataError(
-            f"{self._frame(i)} is half-written: it {found}",
+            f"{self._where(i)} is half-written: it {found}",
             expected="a complete last frame",
             fix=f"Finish writing the file, or {keep}.",
         )

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from ase import Atoms
 
 from adatom.core.errors import DataError, did_you_mean
+from adatom.data.frame import Frame
 from adatom.data.label_units import declared_units, plain_spelling
 from adatom.data.labels import USUAL_KEYS
 from adatom.data.readers.base import FrameReader, read_bytes
@@ -41,8 +41,8 @@ class NpzReader(FrameReader):
 
     With F structures of at most N atoms: atomic numbers ``[F, N]`` (0 = padding) or ``[N]`` for
     all, positions ``[F, N, 3]``, cell ``[F, 3, 3]``, ``[F, 9]`` or ``[3, 3]``, pbc ``[F, 3]`` or
-    ``[3]``. Every other array of F rows goes to ``atoms.info``, or, with one row per atom, to
-    ``atoms.arrays`` without the padding.
+    ``[3]``. Every other array of F rows goes to ``info``, or, with one row per atom, to
+    ``arrays`` without the padding.
     """
 
     def __init__(self, path: Path, key_map: Mapping[str, str]) -> None:
@@ -86,23 +86,30 @@ class NpzReader(FrameReader):
         """Return the number of structures F."""
         return len(self._pos)
 
-    def atoms(self, i: int) -> Atoms:
+    def frame(self, i: int) -> Frame:
         """Make structure ``i`` without its padding atoms."""
         real = self._numbers[i] != 0
-        cell = None if self._cell is None else self._cell[i]
-        periodic = cell is not None and bool(np.any(cell))
-        atoms = Atoms(
+        cell = np.zeros((3, 3)) if self._cell is None else self._cell[i]
+        frame = Frame(
             numbers=self._numbers[i][real].astype(np.int64),
             positions=self._pos[i][real],
             cell=cell,
-            pbc=periodic if self._pbc is None else self._pbc[i],
+            pbc=np.full(3, bool(np.any(cell))) if self._pbc is None else self._pbc[i],
+            fixed=self._fixed(i, real),
         )
         for key, value in self._others.items():
             if value.ndim > 1 and value.shape[1] == len(real) and len(real) > 1:
-                atoms.arrays[key] = value[i][real]
+                frame.arrays[key] = value[i][real]
             else:
-                atoms.info[key] = value[i]
-        return atoms
+                frame.info[key] = value[i]
+        return frame
+
+    def _fixed(self, i: int, real: Array) -> Array:
+        """Return the array ``fixed`` that adatom itself writes, else no atom."""
+        found = self._others.get("fixed")
+        if found is None or found.dtype != bool or found.shape[1:] != real.shape:
+            return np.zeros(int(real.sum()), dtype=bool)
+        return np.asarray(found[i][real])
 
     def _check_shapes(self) -> None:
         shape = self._pos.shape

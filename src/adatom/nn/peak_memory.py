@@ -22,28 +22,31 @@ class PeakMemory:
 
     Args:
         device: Where the work is done.
+
+    Attributes:
+        before: Bytes in use now.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._exact = False
-        self._before = 0
+        self.before = 0
         if device.type == "cuda":
             torch.cuda.synchronize(device)
             torch.cuda.reset_peak_memory_stats(device)
-            self._before = torch.cuda.memory_allocated(device)
+            self.before = torch.cuda.memory_allocated(device)
             return
         _return_freed_memory()
         self._exact = _forget_peak()
-        self._before = _status("VmRSS") if self._exact else _record()
+        self.before = _status("VmRSS") if self._exact else _record()
 
     def rise(self) -> int | None:
         """Return the bytes, or None where they cannot be known."""
         if self._device.type == "cuda":
-            return max(0, torch.cuda.max_memory_allocated(self._device) - self._before)
+            return max(0, torch.cuda.max_memory_allocated(self._device) - self.before)
         if self._exact:
-            return max(0, _status("VmHWM") - self._before)
-        return (_record() - self._before) or None
+            return max(0, _status("VmHWM") - self.before)
+        return (_record() - self.before) or None
 
 
 def _return_freed_memory() -> None:

@@ -1,0 +1,164 @@
+"""From files of any format to one file of another, in several processes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adatom.core.errors import AdatomError, DataError
+from adatom.core.files import atomic_write, require_writable
+from adatom.data.ase_convert import to_ase
+from adatom.data.sinks import Sink, find_sink
+from adatom.data.structure_dataset import StructureDataset
+from adatom.data.writers import add_info
+
+#: Structures that a process works on at a time.
+_CHUNK = 32
+#: Chunks per process that may wait to be written: memory does not grow with the number of files.
+_WAITING = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A structure that could not be converted.
+
+    Attributes:
+        index: Number in the input.
+        name: File and number within it.
+        reason: Why.
+    """
+
+    index: int
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What was done.
+
+    Attributes:
+        written: Number of structures in the new file.
+        rejected: Those that are not.
+        list_of_rejected: The file with their names and reasons, if there are any.
+    """
+
+    written: int
+    rejected: tuple[Rejected, ...]
+    list_of_rejected: Path | None
+
+
+def convert_dataset(
+    systems: StructureDataset,
+    output: str | os.PathLike[str],
+    *,
+    workers: int = 0,
+    strict: bool = False,
+    advance: Callable[[int], None] | None = None,
+) -> Conversion:
+    """Write all structures that are usable to another file, in order.
+
+    ``output`` is either left alone or complete, also if the process is killed. Structures that are
+    not usable are listed in ``OUTPUT.rejected.json``.
+
+    Args:
+        systems: Opened with ``lazy=True``, so that a damaged structure is met here.
+        output: See :func:`adatom.data.writers.write_structures` for the formats.
+        workers: Other processes that read and encode; 0 does it in this one.
+        strict: Stop at the first structure that is not usable.
+        advance: Called with the number of structures that are done.
+
+    Raises:
+        DataError: If no structure is usable, or one is not and ``strict`` was asked for.
+        FileAccessError: If the place cannot be written.
+    """
+    file = Path(output)
+    kind, compression = find_sink(file)
+    listed = require_writable(file.with_name(f"{file.name}.rejected.json"))
+    rejected: list[Rejected] = []
+    with atomic_write(file) as part, kind(part, compression) as sink:
+        for found in _encoded(systems, kind, workers):
+            for one in found:
+                if not isinstance(one, Rejected):
+                    sink.add(one)
+                elif strict:
+                    raise DataError(f"{one.name} is not usable: {one.reason}")
+                else:
+                    rejected.append(one)
+            if advance is not None:
+                advance(len(found))
+        if not sink.count:
+            raise DataError(
+                f"None of the {len(rejected)} structures is usable; the first: {rejected[0].reason}"
+            )
+    listed.unlink(missing_ok=True)  # of an earlier conversion to the same file
+    if rejected:
+        _write_list(listed, systems, sink.count, rejected)
+    return Conversion(sink.count, tuple(rejected), listed if rejected else None)
+
+
+def _encoded(systems: StructureDataset, kind: type[Sink], workers: int) -> Iterator[list[Any]]:
+    """Yield encoded or rejected structures, a chunk at a time, in order."""
+    chunks = (range(s, min(s + _CHUNK, len(systems))) for s in range(0, len(systems), _CHUNK))
+    if workers == 0:
+        for rows in chunks:
+            yield _encode(systems, kind, rows)
+        return
+    waiting: deque[Future[list[Any]]] = deque()
+    with ProcessPoolExecutor(workers, initializer=_begin, initargs=(systems, kind)) as pool:
+        try:
+            for rows in chunks:
+                waiting.append(pool.submit(_encode_here, rows))
+                if len(waiting) > _WAITING * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+#: What a process of the pool works on.
+_TASK: list[tuple[StructureDataset, type[Sink]]] = []
+
+
+def _begin(systems: StructureDataset, kind: type[Sink]) -> None:
+    import torch
+
+    torch.set_num_threads(1)  # of this process only, which has one core to itself
+    _TASK[:] = [(systems, kind)]
+
+
+def _encode_here(rows: Sequence[int]) -> list[Any]:
+    return _encode(*_TASK[0], rows)
+
+
+def _encode(systems: StructureDataset, kind: type[Sink], rows: Sequence[int]) -> list[Any]:
+    out: list[Any] = []
+    for row in rows:
+        try:
+            system, info = systems.structure(row)
+        except AdatomError as error:
+            out.append(Rejected(row, systems.name(row), error.message))
+            continue
+        (atoms,) = to_ase(system)
+        add_info(atoms, info)
+        out.append(kind.encode(atoms))
+    return out
+
+
+def _write_list(
+    path: Path, systems: StructureDataset, count: int, rejected: Sequence[Rejected]
+) -> None:
+    document = {
+        "source": [str(source) for source in systems.paths],
+        "written": count,
+        "rejected": [{"index": r.index, "name": r.name, "reason": r.reason} for r in rejected],
+    }
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")

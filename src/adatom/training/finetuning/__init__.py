@@ -1,0 +1,1 @@
+"""Fine-tuning: a potential that was trained before, trained further on other data."""

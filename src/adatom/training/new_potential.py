@@ -1,0 +1,97 @@
+"""The potential of a training: made from its parts and the data, or taken over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from adatom.models.base import Backbone, Head
+from adatom.tasks.potential import Potential
+from adatom.tasks.task import Task
+from adatom.training.data_module import AtomisticDataModule
+from adatom.training.tasks_from_data import check_scales, with_losses
+
+
+def new_potential(
+    backbone: Backbone, head: Head | None, tasks: Sequence[Task], data: AtomisticDataModule
+) -> Potential:
+    """Join a network and tasks; the domain is that of the training data.
+
+    Args:
+        backbone: The network.
+        head: None makes an ``EnergyHead`` as wide as the network.
+        tasks: Complete.
+        data: Set up for a training.
+
+    Raises:
+        ConfigError: If the scales of the tasks contradict each other.
+        OutOfDomainError: If validation structures have elements that no training structure has.
+    """
+    from adatom.models.energy_head import EnergyHead
+
+    if head is None:
+        head = EnergyHead(backbone.num_channels, backbone.num_channels)
+    check_scales(tasks, head.gives)
+    domains = {name: fact.domain for name, fact in data.facts.items()}
+    metadata = {"training_data": data.fingerprints}
+    potential = Potential(backbone, head, tasks, domains, metadata=metadata)
+    check_inputs(potential, data)
+    return potential
+
+
+def with_tasks(
+    potential: Potential, tasks: Sequence[Task], metadata: Mapping[str, Any] | None = None
+) -> Potential:
+    """Return a potential of the same modules with other tasks.
+
+    Args:
+        potential: Its backbone and head are shared.
+        tasks: Complete.
+        metadata: Added to that of ``potential``.
+
+    Raises:
+        ConfigError: If the scales of the tasks contradict each other.
+    """
+    check_scales(tasks, potential.head.gives)
+    return Potential(
+        potential.backbone,
+        potential.head,
+        tasks,
+        potential.domains,
+        metadata={**potential.metadata, **(metadata or {})},
+    )
+
+
+def retrained(
+    potential: Potential,
+    losses: Mapping[str, Mapping[str, Any]] | None,
+    data: AtomisticDataModule,
+) -> Potential:
+    """Return a potential of the same modules for a further training.
+
+    Args:
+        potential: Its backbone and head are shared.
+        losses: By property, instead of those of its tasks; None keeps them.
+        data: Set up for a training.
+
+    Raises:
+        ConfigError: If the scales of the tasks contradict each other.
+        UnknownNameError: If a dataset has no task.
+        OutOfDomainError: If an element, charge or spin was never seen.
+    """
+    tasks = list(potential.tasks) if losses is None else with_losses(potential.tasks, losses)
+    again = with_tasks(potential, tasks, {"training_data": data.fingerprints})
+    check_inputs(again, data)
+    return again
+
+
+def check_inputs(potential: Potential, data: AtomisticDataModule) -> None:
+    """Refuse structures that the potential is not for.
+
+    Raises:
+        UnknownNameError: If a dataset has no task.
+        OutOfDomainError: If an element, charge or spin was never seen.
+    """
+    for part in ("train", "val") if data.has_validation else ("train",):
+        for system in data.systems(part):
+            potential.check_input(system)
