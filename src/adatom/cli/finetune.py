@@ -24,7 +24,12 @@ class _Parser(Parser):
 
 def main(arguments: list[str]) -> None:
     """Run the verb."""
-    auto_cli(finetune_potential, args=arguments, prog="adatom finetune", parser_class=_Parser)
+    try:
+        auto_cli(finetune_potential, args=arguments, prog="adatom finetune", parser_class=_Parser)
+    except SystemExit as ending:
+        if ending.code == 1:  # Lightning's way to end after Ctrl-C
+            raise KeyboardInterrupt from ending
+        raise
 
 
 def finetune_potential(base: str, data: list[str | DataSource], **options: Any) -> None:

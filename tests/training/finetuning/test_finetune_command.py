@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,9 @@ from adatom.core.errors import (
     OutOfDomainError,
     UnknownNameError,
 )
+from adatom.training.checkpoints import InterruptedRunError
 from adatom.training.finetuning.frozen import weight_checksums
+from adatom.training.finetuning.unit import FinetuningUnit
 
 QUICK = ["--epochs", "1", "--batch_size", "6", "--check", "false"]
 
@@ -90,6 +94,25 @@ def test_the_command_continues_a_run_that_ended(base, shifted, tmp_path, capsys)
     assert first
     with pytest.raises(ConfigError, match="another configuration"):
         finetune(base, shifted, tmp_path / "run", *options, "--lr", "1e-5")
+
+
+def test_an_interrupted_run_continues_exactly(base, shifted, tmp_path, monkeypatch):
+    options = ["--dataset", "far", "--like", "emt", "--method", "lora", "--epochs", "2"]
+    finetune(base, shifted, tmp_path / "whole", *options)
+    step = FinetuningUnit.optimizer_step
+
+    def interrupted(self, *args, **kwargs):
+        step(self, *args, **kwargs)
+        if self.trainer.global_step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FinetuningUnit, "optimizer_step", interrupted)
+        with pytest.raises(InterruptedRunError):
+            finetune(base, shifted, tmp_path / "run", *options)
+    finetune(base, shifted, tmp_path / "run", *options)
+    whole, run = (load_potential(tmp_path / f / "best.safetensors") for f in ("whole", "run"))
+    assert weight_checksums(run) == weight_checksums(whole)
 
 
 @pytest.mark.parametrize("labels", ["file", "base"])

@@ -22,7 +22,7 @@ from adatom.training.checkpoints import RunCheckpoints
 from adatom.training.data_module import AtomisticDataModule
 from adatom.training.data_source import DataSource
 from adatom.training.finetuning.base import initialize_finetuning_model
-from adatom.training.finetuning.forgetting import Errors, errors_of, show_change
+from adatom.training.finetuning.forgetting import Errors, errors_of, got_worse, show_change
 from adatom.training.finetuning.frozen import (
     compare_weights,
     require_unchanged,
@@ -100,6 +100,11 @@ class _Finetuning:
         after = self._errors(best, sets)
         for name, errors in before.items():
             show_change(f"{name} before and after", errors, after[name])
+            for dataset in set(got_worse(errors, after[name])) & set(data.facts):
+                say(
+                    f"{name} of {dataset!r} are larger than those of the base. Try a lower lr, "
+                    "another method, or more data."
+                )
         self.directory.finish({**ending, "before": before, "after": after})
         say(f"Potential: {self.best}")
         return self.best
