@@ -40,6 +40,12 @@ def finetune_potential(base: str, data: list[str | DataSource], **options: Any) 
         data: Files with labels, or sources {path, dataset, label_keys, units}.
         **options: See FinetuningSettings.
     """
+    from adatom.cli.training_report import write_training_report
+    from adatom.core.console import say
     from adatom.training.finetuning.run import finetune
+    from adatom.training.run_directory import RunDirectory
 
-    finetune(FinetuningSettings(base=base, data=data, **options))
+    best = finetune(FinetuningSettings(base=base, data=data, **options))
+    report = write_training_report(RunDirectory(best.parent))
+    if report is not None:
+        say(f"Report: {report}")

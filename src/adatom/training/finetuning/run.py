@@ -39,6 +39,7 @@ from adatom.training.finetuning.start import check_start
 from adatom.training.finetuning.unit import FinetuningUnit
 from adatom.training.loggers import CsvMetrics, TensorBoardMetrics
 from adatom.training.logging_callback import MetricsLogging
+from adatom.training.preflight import Preflight
 from adatom.training.quiet import quiet_lightning
 from adatom.training.run_directory import RunDirectory
 from adatom.training.strategy import UnitStrategy
@@ -195,7 +196,8 @@ class _Finetuning:
             ema_decay=settings.ema_decay,
         )
         checkpoints = RunCheckpoints()
-        callbacks: list[Callback] = [MetricsLogging()]
+        # First, so that what is wrong stops the run before anything is written or shown.
+        callbacks: list[Callback] = [Preflight(), MetricsLogging()]
         if settings.patience is not None and data.has_validation:
             callbacks.append(EarlyStopping("val/loss", patience=settings.patience))
         folder = self.directory.path
