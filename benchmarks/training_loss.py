@@ -36,7 +36,7 @@ def step_once(
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     optimizer.step()
-    return {"loss": float(loss), "gradient_norm": float(norm)}
+    return {"loss": float(loss.detach()), "gradient_norm": float(norm)}
 
 
 def count_parameters(model: torch.nn.Module) -> int:
