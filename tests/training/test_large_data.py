@@ -23,6 +23,7 @@ from adatom.training.batching import BatchLimits, BatchPlan, StructureSizes
 from adatom.training.columns import columns_of, examples_of, join
 from adatom.training.data_module import AtomisticDataModule
 from adatom.training.lazy_systems import LazySystems
+from adatom.training.mixture import Mixture
 from adatom.training.module import S2EFLightningModule
 from adatom.training.quiet import quiet_lightning
 from adatom.training.sources import DataSource
@@ -69,7 +70,8 @@ def assert_equal(one: list[torch.Tensor], two: list[torch.Tensor]) -> None:
 
 def test_trainings_are_bitwise_equal(database: Path, tmp_path: Path) -> None:
     def train(**options: Any) -> list[torch.Tensor]:
-        limits = {"max_edges": 1500, "val_fraction": 0.25}
+        mixture = Mixture(sampling="balanced")
+        limits = {"max_edges": 1500, "val_fraction": 0.25, "mixture": mixture}
         return weights(AtomisticDataModule(two_sources(database), **limits, **options), tmp_path)
 
     kept = train(in_memory=True)

@@ -118,7 +118,8 @@ class AtomisticDataModule(L.LightningDataModule):
         self._mixture = mixture
         self._shared_scale = scale == "shared"
         self._in_memory, self._num_workers = in_memory, num_workers
-        #: Where the index of structures that are not kept in memory is stored; None stores none.
+        #: Where the index of structures that are not kept in memory is stored; None takes the
+        #: folder of the trainer, if there is one.
         self.index_folder: Path | None = None
         self._check = check
         #: What the dataset doctor found; empty before :meth:`setup` or without ``check``.
@@ -265,6 +266,12 @@ class AtomisticDataModule(L.LightningDataModule):
             raise ConfigError("The data module has no trainer", fix="Pass it to trainer.fit().")
         return self.trainer
 
+    @property
+    def _folder(self) -> Path | None:
+        if self.index_folder is None and self.trainer is not None:
+            return Path(self.trainer.default_root_dir) / "index"
+        return self.index_folder
+
     def _position(self) -> tuple[int, int]:
         done = self._trainer.fit_loop.epoch_loop.batch_progress.current.ready
         return self._trainer.current_epoch, done * self.batches_per_step
@@ -314,7 +321,7 @@ class AtomisticDataModule(L.LightningDataModule):
         if self.limits.edges is not None:
             module: Any = self._trainer.lightning_module
             cutoff, limit = module.backbone.cutoff, module.backbone.max_neighbors
-            folder, workers = self.index_folder, self._num_workers
+            folder, workers = self._folder, self._num_workers
             found = [
                 edge_counts(source, cutoff, limit, folder, workers=workers)
                 for source in graphs.sources
@@ -331,7 +338,7 @@ class AtomisticDataModule(L.LightningDataModule):
             self._parts[part] = read_sources(
                 as_sources(source),
                 in_memory=self._in_memory,
-                index_folder=self.index_folder,
+                index_folder=self._folder,
                 workers=self._num_workers,
             )
         elif part == "val":

@@ -87,6 +87,7 @@ class _Finetuning:
             say("Set another run_dir for a new run.")
             return self.best
         data = self._data()
+        data.index_folder = self.directory.path / "index"
         data.setup("fit")
         self.directory.check_data(data.fingerprints)
         prepared = self._prepare(data)
