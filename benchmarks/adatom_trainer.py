@@ -13,7 +13,7 @@ from adatom.data.atomic_data import AtomicData, collate
 from adatom.training.optimizer import adamw
 from benchmarks.jobs import Job, serve
 from benchmarks.structures import load_labeled, training_targets
-from benchmarks.training_loss import step_once, training_loss
+from benchmarks.training_loss import count_parameters, step_once, training_loss
 
 
 def batch_of(job: Job, cutoff: float, max_neighbors: int | None) -> AtomicData:
@@ -40,7 +40,12 @@ def main() -> None:
 
     edges = 0 if batch.edges is None else int(batch.edges.index.shape[1])
     versions = {"adatom": version("adatom"), "torch": torch.__version__}
-    facts = {"versions": versions, "atoms": batch.num_atoms, "edges": edges}
+    facts = {
+        "versions": versions,
+        "atoms": batch.num_atoms,
+        "edges": edges,
+        "parameters": count_parameters(potential),
+    }
     serve(lambda: step, lambda: facts)
 
 

@@ -12,7 +12,7 @@ from fairchem.core.datasets.atomic_data import AtomicData, atomicdata_list_to_ba
 
 from benchmarks.jobs import Job, serve
 from benchmarks.structures import load_labeled, training_targets
-from benchmarks.training_loss import step_once, training_loss
+from benchmarks.training_loss import count_parameters, step_once, training_loss
 
 
 def load_model(path: str) -> torch.nn.Module:
@@ -56,7 +56,8 @@ def main() -> None:
         return step_once(model, optimizer, loss)
 
     versions = {"fairchem-core": version("fairchem-core"), "torch": torch.__version__}
-    serve(lambda: step, lambda: {"versions": versions})
+    facts = {"versions": versions, "parameters": count_parameters(model)}
+    serve(lambda: step, lambda: facts)
 
 
 def values_of(entry: dict[str, torch.Tensor] | torch.Tensor) -> torch.Tensor:

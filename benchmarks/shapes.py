@@ -46,6 +46,16 @@ MACE_SHAPES: dict[str, dict[str, Any]] = {
         "elements": 89,
         "cutoff": 6.0,
     },
+    # As many parameters, about, and the same cutoff as "small" above, also for all elements.
+    "small": {
+        "hidden_irreps": "54x0e + 54x1o",
+        "layers": 2,
+        "max_ell": 3,
+        "correlation": 3,
+        "num_bessel": 10,
+        "elements": 89,
+        "cutoff": 5.0,
+    },
 }
 
 #: One factor of all outputs, as in the released models.

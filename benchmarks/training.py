@@ -1,9 +1,10 @@
 """Speed and memory of training: ``python -m benchmarks.training``.
 
 One optimizer step (energy and force loss, second derivatives) of adatom and of fairchem-core's
-model, with the same weights, on a fixed batch of real structures; then the steps of a real
-``adatom s2ef fit`` against the same steps without the trainer. Before anything is timed, the
-loss and the norm of the gradient of both programs are compared.
+model, with the same weights, and of a MACE of mace-torch, where it is installed, on a fixed batch
+of real structures; then the steps of a real ``adatom s2ef fit`` against the same steps without the
+trainer. Before anything is timed, the loss and the norm of the gradient of adatom and fairchem-core
+are compared.
 """
 
 from __future__ import annotations
@@ -25,14 +26,23 @@ from adatom.core.console import say
 from adatom.core.errors import AdatomError, ConfigError, NonFiniteError
 from benchmarks.checkpoints import checkpoint_of, shared_folder
 from benchmarks.jobs import Job
-from benchmarks.records import circumstances, load_average, record
-from benchmarks.shapes import SHAPES
-from benchmarks.workers import ENVIRONMENTS, ROOT, Worker, environment, start, take_turns
+from benchmarks.records import RESULTS, circumstances, load_average, record
+from benchmarks.shapes import MACE_SHAPES, SHAPES
+from benchmarks.workers import (
+    ENVIRONMENTS,
+    ROOT,
+    Worker,
+    environment,
+    mace_python,
+    start,
+    take_turns,
+)
 
 #: Relative; the loss and its gradient contain second derivatives in float32.
 TOLERANCE = 1e-3
 COLUMNS = (
     "program",
+    "parameters",
     "malloc",
     "systems",
     "atoms",
@@ -47,6 +57,38 @@ COLUMNS = (
     "loss",
     "gradient norm",
 )
+NOTE = (
+    "Peak GB: of the process during a step, imports included. The batch stays the same; adatom and "
+    "mace-torch compute its neighbor list once, as their trainings do where the structures fit "
+    "into memory, fairchem-core's model in each step."
+)
+MACE_NOTE = (
+    "mace-torch {shape}: another architecture ({hidden_irreps}, {layers} layers, max_ell "
+    "{max_ell}, correlation {correlation}, {elements} elements, cutoff {cutoff} angstrom) with "
+    "random weights, in its standard mode, with the same loss and AdamW. Only speed and memory "
+    "stand side by side, not what either learns in a step. Most of adatom's parameters are those "
+    "of its experts, which it mixes before it computes."
+)
+FIT_COLUMNS = (
+    "structures",
+    "steps",
+    "trainer step ms",
+    "bare step ms",
+    "overhead",
+    "between steps ms",
+    "of all time",
+)
+FIT_NOTE = (
+    "Bare step: the same batch without the trainer, right after each step. Overhead: median over "
+    "steps of the trainer's time over that. Between steps: from the end of one to the beginning of "
+    "the next, mostly the wait for its batch (median); of all time: their sum."
+)
+#: How a training gets its batches, and the settings that make it so.
+READING: dict[str, dict[str, Any]] = {
+    "in memory": {"in_memory": True},
+    "read for each batch": {"in_memory": False},
+    "read by 1 worker": {"in_memory": False, "num_workers": 1},
+}
 
 
 def measure(malloc: str, options: argparse.Namespace) -> tuple[list[list[object]], dict[str, str]]:
@@ -55,22 +97,12 @@ def measure(malloc: str, options: argparse.Namespace) -> tuple[list[list[object]
     Returns:
         Rows of the table, and the versions that took part.
     """
-    checkpoint = str(checkpoint_of(options.checkpoint))
-    programs = ["adatom", *([] if options.no_fairchem else ["fairchem"])]
     workers: list[Worker] = []
     try:
-        for program in programs:
-            job = Job(
-                program,
-                "training",
-                "step",
-                checkpoint,
-                str(options.data),
-                options.threads,
-                options.count,
-            )
+        for job in jobs(options):
             workers.append(start(job, ENVIRONMENTS[malloc], purpose="trainer"))
-            check(workers[0].report["values"], workers[-1].report["values"])
+            if job.program != "mace":
+                check(workers[0].report["values"], workers[-1].report["values"])
         take_turns(workers, seconds=options.seconds)
     finally:
         for worker in workers:
@@ -78,6 +110,18 @@ def measure(malloc: str, options: argparse.Namespace) -> tuple[list[list[object]
     facts = workers[0].report
     rows = [_row(worker, facts, malloc, options.count) for worker in workers]
     return rows, {name: v for w in workers for name, v in w.report["versions"].items()}
+
+
+def jobs(options: argparse.Namespace) -> list[Job]:
+    """Return what to measure; adatom is the first."""
+    checkpoint = str(checkpoint_of(options.checkpoint))
+    chosen = [("adatom", "training", checkpoint)]
+    if not options.no_fairchem:
+        chosen.append(("fairchem", "training", checkpoint))
+    if options.mace != "none":
+        chosen.append(("mace", options.mace, ""))
+    sizes = str(options.data), options.threads, options.count
+    return [Job(program, mode, "step", path, *sizes) for program, mode, path in chosen]
 
 
 def check(reference: dict[str, Any], other: dict[str, Any]) -> None:
@@ -96,8 +140,10 @@ def check(reference: dict[str, Any], other: dict[str, Any]) -> None:
 
 def _row(worker: Worker, facts: dict[str, Any], malloc: str, count: int) -> list[object]:
     timings, values = worker.timings, worker.report["values"]
+    facts = facts | worker.report
     return [
         worker.job.program,
+        facts["parameters"],
         malloc,
         count,
         facts["atoms"],
@@ -114,7 +160,7 @@ def _row(worker: Worker, facts: dict[str, Any], malloc: str, count: int) -> list
     ]
 
 
-def fit_config(options: argparse.Namespace, times: Path) -> dict[str, Any]:
+def fit_config(options: argparse.Namespace, times: Path, reading: str) -> dict[str, Any]:
     """Return the configuration of a short ``adatom s2ef fit`` with the same sizes."""
     shape = SHAPES.get(options.checkpoint, SHAPES["small"])
     return {
@@ -124,6 +170,7 @@ def fit_config(options: argparse.Namespace, times: Path) -> dict[str, Any]:
             "batch_size": options.count,
             "val_fraction": 0.0,
             "check": False,
+            **READING[reading],
         },
         "trainer": {
             "max_steps": options.fit_steps,
@@ -137,19 +184,24 @@ def fit_config(options: argparse.Namespace, times: Path) -> dict[str, Any]:
     }
 
 
-def trainer_overhead(options: argparse.Namespace) -> list[object]:
+def trainer_overhead(options: argparse.Namespace, reading: str) -> list[object]:
     """Run a short training and return the row about its steps.
+
+    Args:
+        options: Of the command line.
+        reading: One of :data:`READING`.
 
     Raises:
         ConfigError: If the training fails.
     """
-    say("  adatom s2ef fit")
+    say(f"  adatom s2ef fit, structures {reading}")
     job = Job("adatom", "fit", "step", "", str(options.data), options.threads)
     with tempfile.TemporaryDirectory() as folder:
         times, config = Path(folder) / "times.json", Path(folder) / "fit.yaml"
-        config.write_text(yaml.safe_dump(fit_config(options, times)), encoding="utf-8")
+        config.write_text(yaml.safe_dump(fit_config(options, times, reading)), encoding="utf-8")
         command = ["-m", "adatom", "s2ef", "fit", "--config", str(config), "--run_dir", folder]
-        variables = environment(job, {"PYTHONPATH": os.pathsep.join([str(ROOT)])})
+        paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+        variables = environment(job, {"PYTHONPATH": os.pathsep.join(paths)})
         done = subprocess.run(
             [sys.executable, *command],
             cwd=ROOT,
@@ -161,8 +213,22 @@ def trainer_overhead(options: argparse.Namespace) -> list[object]:
         if done.returncode or not times.exists():
             raise ConfigError(f"adatom s2ef fit failed: {done.stderr.strip()[-400:]}")
         seconds = json.loads(times.read_text(encoding="utf-8"))
-    whole, bare = (statistics.median(seconds[name]) for name in ("trainer", "bare"))
-    return [len(seconds["trainer"]), whole * 1e3, bare * 1e3, f"{100 * (whole / bare - 1):.1f} %"]
+    return _fit_row(reading, seconds)
+
+
+def _fit_row(reading: str, seconds: dict[str, list[float]]) -> list[object]:
+    medians = {name: statistics.median(values) * 1e3 for name, values in seconds.items()}
+    pairs = zip(seconds["trainer"], seconds["bare"], strict=True)
+    overhead = statistics.median(whole / bare - 1 for whole, bare in pairs)
+    return [
+        reading,
+        len(seconds["trainer"]),
+        medians["trainer"],
+        medians["bare"],
+        f"{100 * overhead:.1f} %",
+        medians["between"],
+        f"{100 * sum(seconds['between']) / sum(seconds['trainer']):.2f} %",
+    ]
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -177,13 +243,24 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--count", type=int, default=4, help="structures in a batch")
     parser.add_argument("--no-fairchem", action="store_true", help="measure adatom alone")
+    parser.add_argument(
+        "--mace",
+        choices=[*MACE_SHAPES, "none"],
+        default=None,
+        help="a MACE; where mace-torch is installed, that of the shape's name",
+    )
     parser.add_argument("--malloc", nargs="+", choices=ENVIRONMENTS, default=list(ENVIRONMENTS))
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=20.0, help="of steps per measurement")
     parser.add_argument(
         "--fit-steps", type=int, default=40, help="of adatom s2ef fit; 0 leaves it out"
     )
-    return parser.parse_args(arguments)
+    parser.add_argument("--record", type=Path, default=RESULTS, help="file to append to")
+    options = parser.parse_args(arguments)
+    if options.mace is None:
+        fits = options.checkpoint in MACE_SHAPES and mace_python() is not None
+        options.mace = options.checkpoint if fits else "none"
+    return options
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -200,12 +277,16 @@ def main(arguments: Sequence[str]) -> None:
     facts = circumstances("benchmarks.training", versions, load)
     threads = f"{options.threads} thread{'s' if options.threads > 1 else ''}"
     title = f"Training step, {options.checkpoint}, {threads}, float32"
-    record(title, facts, COLUMNS, rows)
+    notes = [NOTE]
+    if options.mace != "none":
+        notes.append(MACE_NOTE.format(shape=options.mace, **MACE_SHAPES[options.mace]))
+    record(title, facts, COLUMNS, rows, notes=notes, path=options.record)
     if options.fit_steps:
-        columns = ("steps", "trainer step ms", "bare step ms", "overhead")
-        row = trainer_overhead(options)
+        load = load_average()
+        fits = [trainer_overhead(options, reading) for reading in READING]
         facts = circumstances("benchmarks.training", versions, load)
-        record(f"Trainer overhead, {options.checkpoint}, {threads}", facts, columns, [row])
+        title = f"Trainer overhead, {options.checkpoint}, {threads}"
+        record(title, facts, FIT_COLUMNS, fits, notes=[FIT_NOTE], path=options.record)
 
 
 if __name__ == "__main__":

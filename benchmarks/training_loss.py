@@ -1,4 +1,4 @@
-"""The loss that both programs minimize in the comparison."""
+"""The loss that all programs minimize in the comparison, and how they do it."""
 
 from __future__ import annotations
 
@@ -36,4 +36,9 @@ def step_once(
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     optimizer.step()
-    return {"loss": float(loss), "gradient_norm": float(norm)}
+    return {"loss": float(loss.detach()), "gradient_norm": float(norm)}
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """Return the number of weights that are trained."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -31,7 +31,7 @@ TUNED_MALLOC = {
 
 #: Untimed calls after the first one. fairchem-core's compiled mode may compile again when the
 #: number of edges changes; MACE is partly TorchScript, which compiles during its first calls.
-_SETTLING = {("fairchem", "default"): 1, ("mace", "medium"): 4}
+_SETTLING = {("fairchem", "default"): 1, ("mace", "medium"): 4, ("mace", "small"): 4}
 
 ENVIRONMENTS: dict[str, dict[str, str]] = {"untouched": {}, "tuned": TUNED_MALLOC}
 
@@ -49,7 +49,8 @@ def fairchem_python() -> Path:
             f"There is no {str(path)!r}",
             expected="the interpreter of an environment with fairchem-core 2.24.0",
             fix="Run benchmarks/setup_fairchem.sh, set ADATOM_FAIRCHEM_PYTHON, or leave fairchem "
-            "out (--modes turbo default tiled).",
+            "out (benchmarks.inference: --modes turbo default tiled; benchmarks.training: "
+            "--no-fairchem).",
         )
     return path
 

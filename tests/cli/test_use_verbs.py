@@ -118,8 +118,8 @@ def test_predict_parses_each_row_of_a_database_once(model, structures, tmp_path,
     database, out = tmp_path / "in.db", tmp_path / "out.xyz"
     write(database, read(structures, ":"))
     rows = []
-    parse = AseDbReader.atoms
-    monkeypatch.setattr(AseDbReader, "atoms", lambda self, i: (rows.append(i), parse(self, i))[1])
+    parse = AseDbReader.frame
+    monkeypatch.setattr(AseDbReader, "frame", lambda self, i: (rows.append(i), parse(self, i))[1])
     common = ["-o", str(out), "--model", model, "--task", "omat"]
     assert main(["predict", str(database), *common]) == 0
     assert rows[-5:] == [0, 1, 2, 3, 4]

@@ -68,6 +68,14 @@ def test_evaluate(model, tmp_path):
         assert row in printed
 
 
+def test_finetune(model, tmp_path):
+    printed = run("finetune.py", "--model", model, "--epochs", "1", folder=tmp_path)
+    assert "Element references of 'ethanol'" in printed
+    assert "Test errors, ethanol: forces from" in printed
+    assert "Errors in the domain of the base, acac: forces from" in printed
+    assert (tmp_path / "ethanol" / "best.safetensors").is_file()
+
+
 def test_predict_many(model, tmp_path):
     printed = run("predict_many.py", "--model", model, folder=tmp_path)
     assert sum(line.startswith(TASKS) for line in printed.splitlines()) == 15

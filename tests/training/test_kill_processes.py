@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import random
 import signal
@@ -205,5 +206,7 @@ def test_sharded_weights_are_resumed_in_one_process(
     wait_for_rows(process, folder, 24)
     os.killpg(process.pid, signal.SIGKILL)
     wait_for_the_end(process)
+    before = json.loads((folder / "preflight.json").read_text())
+    assert before["parameters_without_gradient"] == []
     resume_alone(config(**sharded), folder)
     assert_close(folder, alone)

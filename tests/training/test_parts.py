@@ -13,6 +13,7 @@ from torch import nn
 
 from adatom.core.errors import ConfigError, DataError
 from adatom.data.atomic_data import AtomicData
+from adatom.training.columns import columns_of
 from adatom.training.ema import WeightAverage, ema_decay
 from adatom.training.loggers import CsvMetrics
 from adatom.training.optimizer import adamw, parameter_groups
@@ -94,22 +95,23 @@ def chain(length: int, sid: str) -> AtomicData:
 
 
 SYSTEMS = [chain(1 + i % 5, f"chain{i}") for i in range(23)]
+COLUMNS = columns_of(SYSTEMS)
 
 
 def test_split_is_seeded_and_leaves_something() -> None:
-    rows = split_off(SYSTEMS, 0.2, seed=0)
+    rows = split_off(COLUMNS, 0.2, seed=0)
     assert len(rows) == 5
-    assert rows == split_off(SYSTEMS, 0.2, seed=0) != split_off(SYSTEMS, 0.2, seed=1)
-    assert split_off(SYSTEMS, 0.0, seed=0) == []
+    assert rows == split_off(COLUMNS, 0.2, seed=0) != split_off(COLUMNS, 0.2, seed=1)
+    assert split_off(COLUMNS, 0.0, seed=0) == []
     with pytest.raises(DataError, match="leaves nothing"):
-        split_off(SYSTEMS[:1], 0.5, seed=0)
+        split_off(columns_of(SYSTEMS[:1]), 0.5, seed=0)
 
 
 def test_split_keeps_repetitions_together() -> None:
     systems = [chain(2 + 2 * (i % 2), f"s{i}") for i in range(40)]
     for i, system in enumerate(systems):
         system.labels["energy"] = torch.tensor([system.num_atoms * 0.1 * (i // 4)])
-    rows = set(split_off(systems, 0.3, seed=0))
+    rows = set(split_off(columns_of(systems), 0.3, seed=0))
     assert len(rows) == 12
     assert {i // 4 for i in rows} == {i // 4 for i in rows if i % 4 == 0}
 
@@ -118,8 +120,8 @@ def test_force_rms_is_per_component_of_free_atoms() -> None:
     system = chain(2, "two")
     system.labels["forces"] = torch.tensor([[3.0, 0.0, 0.0], [100.0, 0.0, 0.0]])
     system.fixed = torch.tensor([False, True])
-    assert force_rms([system]) == pytest.approx(3.0**0.5)
-    assert force_rms([chain(1, "unlabelled")]) is None
+    assert force_rms(columns_of([system])) == pytest.approx(3.0**0.5)
+    assert force_rms(columns_of([chain(1, "unlabelled")])) is None
 
 
 def cells(path: Path) -> list[list[str]]:

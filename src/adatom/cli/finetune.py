@@ -24,7 +24,12 @@ class _Parser(Parser):
 
 def main(arguments: list[str]) -> None:
     """Run the verb."""
-    auto_cli(finetune_potential, args=arguments, prog="adatom finetune", parser_class=_Parser)
+    try:
+        auto_cli(finetune_potential, args=arguments, prog="adatom finetune", parser_class=_Parser)
+    except SystemExit as ending:
+        if ending.code == 1:  # Lightning's way to end after Ctrl-C
+            raise KeyboardInterrupt from ending
+        raise
 
 
 def finetune_potential(base: str, data: list[str | DataSource], **options: Any) -> None:
@@ -35,6 +40,12 @@ def finetune_potential(base: str, data: list[str | DataSource], **options: Any) 
         data: Files with labels, or sources {path, dataset, label_keys, units}.
         **options: See FinetuningSettings.
     """
+    from adatom.cli.training_report import write_training_report
+    from adatom.core.console import say
     from adatom.training.finetuning.run import finetune
+    from adatom.training.run_directory import RunDirectory
 
-    finetune(FinetuningSettings(base=base, data=data, **options))
+    best = finetune(FinetuningSettings(base=base, data=data, **options))
+    report = write_training_report(RunDirectory(best.parent))
+    if report is not None:
+        say(f"Report: {report}")

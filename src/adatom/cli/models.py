@@ -109,10 +109,11 @@ def convert(
     charge: int | None = None,
     spin: int | None = None,
 ) -> None:
-    """Convert a checkpoint, such as an official fairchem one, to adatom's format.
+    """Convert a checkpoint, such as one of fairchem or of a training, to adatom's format.
 
     Args:
-        source: The checkpoint to read, or its name; no code in it is executed.
+        source: The checkpoint to read, or its name; no code in it is executed. Of a training, the
+            folder of a checkpoint or of the run: its averaged weights are converted.
         output: The .safetensors file to write.
         dtype: float32 or float64; by default that of the stored weights.
         merge: A formula such as H2O, or a structure file: sum the experts for this composition,
@@ -133,12 +134,27 @@ def convert(
     stray = [f"--{name}" for name, value in options.items() if value is not None]
     if merge is None and stray:
         raise ConfigError(f"{stray[0]} has a meaning only with --merge", fix="Give both or none.")
-    if merge is None:
+    if Path(source).is_dir():
+        if merge is not None or dtype is not None:
+            raise ConfigError(
+                f"{source!r} is a folder, of which a training checkpoint is converted as it is",
+                fix="Convert it first without options, then the written file.",
+            )
+        _convert_training(source, output)
+    elif merge is None:
         save_potential(load_potential(source, dtype=wanted), output)
     else:
         potential = load_potential(source)
         save_potential(_merged(potential, merge, task, charge, spin, wanted), output)
     say(f"Wrote {output} ({_megabytes(Path(output))})")
+
+
+def _convert_training(source: str, output: str) -> None:
+    from adatom.core.console import say
+    from adatom.training.export import convert_train_checkpoint_to_inference_checkpoint
+
+    found = convert_train_checkpoint_to_inference_checkpoint(source, output)
+    say(f"Converted {found}")
 
 
 def _merged(

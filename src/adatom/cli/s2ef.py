@@ -17,6 +17,13 @@ from lightning.pytorch.loggers import Logger
 
 from adatom.checkpoint.format import load_potential
 from adatom.cli.arguments import Parser
+from adatom.cli.trainer_options import (
+    NOT_OPTIONS,
+    TRAINER_CONSTANTS,
+    TRAINER_DEFAULTS,
+    check_precision,
+    explain_missing_option,
+)
 from adatom.cli.training_report import write_training_report
 from adatom.core.console import print_table, say
 from adatom.core.errors import ConfigError, unknown_name
@@ -32,18 +39,6 @@ from adatom.training.quiet import quiet_lightning
 from adatom.training.run_directory import RunDirectory
 from adatom.training.strategy import unit_strategy
 from adatom.training.wandb_logger import WandbMetrics, WandbSettings
-
-#: What differs from Lightning's own defaults: one device, our own bar, logs and checkpoints, and
-#: gradients in validation (forces are derivatives).
-TRAINER_DEFAULTS: dict[str, Any] = {
-    "devices": 1,
-    "max_epochs": 100,
-    "gradient_clip_val": 100.0,
-    "inference_mode": False,
-    "num_sanity_val_steps": 0,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-}
 
 #: Options of one call that do not belong to the configuration of the run.
 _NOT_CONFIGURATION = ("config", "run_dir", "checkpoint_path")
@@ -71,7 +66,10 @@ class _Parser(Parser, LightningArgumentParser):
 
         Otherwise ``data.train: structures.xyz`` would read the file as if it were configuration.
         """
-        added: list[str] = super().add_class_arguments(*args, **kwargs | {"sub_configs": False})
+        settings = kwargs | {"sub_configs": False}
+        if args[0] is Trainer:
+            settings["skip"] = set(NOT_OPTIONS)
+        added: list[str] = super().add_class_arguments(*args, **settings)
         return added
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -80,6 +78,9 @@ class _Parser(Parser, LightningArgumentParser):
         Raises:
             AdatomError: Always.
         """
+        missing = explain_missing_option(message)
+        if missing is not None:
+            raise missing from ex
         unknown = re.search(r"dot import path string: (\S+)", message)
         if unknown and unknown[1] in registered_classes():
             key = message.partition('"')[2].partition('"')[0]
@@ -156,6 +157,7 @@ class S2EFCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer with the logs and callbacks of the run."""
         config = self._get(self.config_init, "trainer")
+        check_precision(config.get("precision"))
         # First, so that what is wrong stops the run before anything is written or shown.
         callbacks: list[Callback] = [self._get(self.config_init, name) for name in _CALLBACKS]
         checkpoints = self.checkpoints
@@ -176,6 +178,7 @@ class S2EFCLI(LightningCLI):
             loggers += given if isinstance(given, list) else [given]
         return super().instantiate_trainer(
             **kwargs,
+            **TRAINER_CONSTANTS,
             default_root_dir=str(self.run.path),
             logger=loggers,
             callbacks=[*(config.get("callbacks") or []), *callbacks, checkpoints],
@@ -196,6 +199,7 @@ class S2EFCLI(LightningCLI):
                 say(f"The run in {str(self.run.path)!r} is finished: {_ending(self.run.result)}.")
                 say("Set another run_dir for a new run.")
             return
+        self.datamodule.index_folder = self.run.path / "index"
         self.datamodule.setup("fit")
         resume = self.run.last_checkpoint
         if speaks:
@@ -310,7 +314,7 @@ def main(arguments: list[str]) -> None:
                 S2EFLightningModule,
                 AtomisticDataModule,
                 save_config_callback=None,
-                trainer_defaults=TRAINER_DEFAULTS,
+                trainer_defaults=dict(TRAINER_DEFAULTS),
                 seed_everything_default=0,
                 parser_class=_Parser,
                 parser_kwargs={"prog": "adatom s2ef"},

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from adatom.core.errors import AdatomError, DataError
 from adatom.core.files import atomic_write, require_writable
 from adatom.data.ase_convert import to_ase
+from adatom.data.parallel import map_rows
 from adatom.data.sinks import Sink, find_sink
 from adatom.data.structure_dataset import StructureDataset
 from adatom.data.writers import add_info
-
-#: Structures that a process works on at a time.
-_CHUNK = 32
-#: Chunks per process that may wait to be written: memory does not grow with the number of files.
-_WAITING = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +78,7 @@ def convert_dataset(
     listed = require_writable(file.with_name(f"{file.name}.rejected.json"))
     rejected: list[Rejected] = []
     with atomic_write(file) as part, kind(part, compression) as sink:
-        for found in _encoded(systems, kind, workers):
+        for found in map_rows(partial(_encode, kind), systems, workers=workers):
             for one in found:
                 if not isinstance(one, Rejected):
                     sink.add(one)
@@ -103,42 +98,7 @@ def convert_dataset(
     return Conversion(sink.count, tuple(rejected), listed if rejected else None)
 
 
-def _encoded(systems: StructureDataset, kind: type[Sink], workers: int) -> Iterator[list[Any]]:
-    """Yield encoded or rejected structures, a chunk at a time, in order."""
-    chunks = (range(s, min(s + _CHUNK, len(systems))) for s in range(0, len(systems), _CHUNK))
-    if workers == 0:
-        for rows in chunks:
-            yield _encode(systems, kind, rows)
-        return
-    waiting: deque[Future[list[Any]]] = deque()
-    with ProcessPoolExecutor(workers, initializer=_begin, initargs=(systems, kind)) as pool:
-        try:
-            for rows in chunks:
-                waiting.append(pool.submit(_encode_here, rows))
-                if len(waiting) > _WAITING * workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-#: What a process of the pool works on.
-_TASK: list[tuple[StructureDataset, type[Sink]]] = []
-
-
-def _begin(systems: StructureDataset, kind: type[Sink]) -> None:
-    import torch
-
-    torch.set_num_threads(1)  # of this process only, which has one core to itself
-    _TASK[:] = [(systems, kind)]
-
-
-def _encode_here(rows: Sequence[int]) -> list[Any]:
-    return _encode(*_TASK[0], rows)
-
-
-def _encode(systems: StructureDataset, kind: type[Sink], rows: Sequence[int]) -> list[Any]:
+def _encode(kind: type[Sink], systems: StructureDataset, rows: Sequence[int]) -> list[Any]:
     out: list[Any] = []
     for row in rows:
         try:

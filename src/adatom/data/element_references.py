@@ -102,16 +102,32 @@ def solve_references(counts: np.ndarray, energies: np.ndarray) -> tuple[np.ndarr
     Returns:
         The table ``[Z]`` float64 in eV (0 for elements without atoms) and the rank.
     """
-    # Rows of equal composition are merged: the same normal equations, far fewer rows.
     unique, group = np.unique(counts, axis=0, return_inverse=True)
-    group = group.reshape(-1)
+    return solve_grouped_references(unique, group.reshape(-1), energies)
+
+
+def solve_grouped_references(
+    unique: np.ndarray, group: np.ndarray, energies: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """Solve the same problem where the systems of one composition are known.
+
+    Rows of equal composition are merged: the same normal equations, far fewer rows.
+
+    Args:
+        unique: ``[U, Z]`` atoms of each element in each composition.
+        group: ``[B]`` composition of each system; each of the U occurs.
+        energies: ``[B]`` float64, eV.
+
+    Returns:
+        The table ``[Z]`` float64 in eV (0 for elements without atoms) and the rank.
+    """
     multiplicity = np.bincount(group, minlength=len(unique)).astype(np.float64)
     mean = np.bincount(group, weights=energies, minlength=len(unique)) / multiplicity
     weight = np.sqrt(multiplicity)
     present = unique.any(axis=0)
     matrix = unique[:, present] * weight[:, None]
     solution, _, rank, _ = np.linalg.lstsq(matrix, mean * weight, rcond=None)
-    table = np.zeros(counts.shape[1], dtype=np.float64)
+    table = np.zeros(unique.shape[1], dtype=np.float64)
     table[present] = solution
     return table, int(rank)
 

@@ -131,10 +131,25 @@ class StructureDataset(Sequence[AtomicData]):
         numbers = {z for system in self for z in set(system.atomic_numbers.tolist())}
         return [chemical_symbols[z] for z in sorted(numbers)]
 
-    def fingerprint(self) -> dict[str, Any]:
+    def identity(self) -> str:
+        """Return a text that differs if other files, rows or labels would be read.
+
+        Files are told apart by name, size and time of change, so that no file has to be read.
+        """
+        files = [(str(path.resolve()), path.stat()) for path in self.paths]
+        parts = [(name, status.st_size, status.st_mtime_ns) for name, status in files]
+        digest = hashlib.sha256(repr((parts, self._readings)).encode())
+        for rows in self._rows:
+            digest.update(rows.tobytes())
+        return digest.hexdigest()
+
+    def fingerprint(self, elements: Sequence[str] | None = None) -> dict[str, Any]:
         """Describe exactly what was read: names and SHA-256 of the files, count, elements.
 
         ``sha256`` is that of the file, or, for several files, of their SHA-256 in order.
+
+        Args:
+            elements: Chemical symbols in all structures, if they are known already.
         """
         digests = [sha256_of(path) for path in self.paths]
         joined = hashlib.sha256("".join(digests).encode()).hexdigest()
@@ -145,7 +160,7 @@ class StructureDataset(Sequence[AtomicData]):
                 for path, digest in zip(self.paths, digests, strict=True)
             ],
             "count": len(self),
-            "elements": self.elements(),
+            "elements": self.elements() if elements is None else list(elements),
             "dataset": self.dataset,
             "label_keys": dict(self.label_keys),
         }

@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 
+import numpy as np
 import torch
 
 from adatom.data.atomic_data import AtomicData, collate
-from adatom.training.batching import BatchPlan
+from adatom.training.batching import BatchPlan, Rows
+from adatom.training.worker_batches import WorkerBatches
+
+_ANY: Rows = np.zeros(1, dtype=np.int64)
 
 
 class BatchLoader:
@@ -24,6 +28,8 @@ class BatchLoader:
             None counts the iterations.
         rank: Number of this process.
         world: Number of processes.
+        workers: Other processes that make the batches; 0 makes them in this one. Batches and
+            their order are the same.
     """
 
     def __init__(
@@ -34,7 +40,9 @@ class BatchLoader:
         *,
         rank: int = 0,
         world: int = 1,
+        workers: int = 0,
     ) -> None:
+        self._workers = WorkerBatches(systems, workers) if workers else None
         self._systems = systems
         self._plan = plan
         self._position = position
@@ -55,11 +63,18 @@ class BatchLoader:
             self._next = self._position()
         (epoch, done), self._is_set = self._next, False
         self._next = (epoch + 1, 0)
-        for rows in self._plan.batches(epoch, self._rank, self._world)[done:]:
-            if len(rows):
-                yield collate([self._systems[row] for row in rows])
-            else:
-                yield without_labels(self._systems[0])
+        planned = self._plan.batches(epoch, self._rank, self._world)[done:]
+        # Where there is nothing to do, any structure will do.
+        filled = [rows if len(rows) else _ANY for rows in planned]
+        for rows, batch in zip(planned, self._batches(filled), strict=True):
+            yield batch if len(rows) else without_labels(batch)
+
+    def _batches(self, planned: list[Rows]) -> Iterator[AtomicData]:
+        if self._workers is not None:
+            yield from self._workers.batches(planned)
+            return
+        for rows in planned:
+            yield collate([self._systems[int(row)] for row in rows])
 
 
 class StepLoader:

@@ -1,13 +1,16 @@
-"""Structures for a Lightning trainer: read once, checked, with neighbor lists kept in memory."""
+"""Structures for a Lightning trainer: checked once, with neighbor lists, in memory or not."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L  # noqa: N812 (the name that Lightning's documentation uses)
+import numpy as np
 
 from adatom.core.console import progress, say
 from adatom.core.errors import ConfigError, DataError, unknown_name
@@ -15,7 +18,10 @@ from adatom.data.atomic_data import AtomicData
 from adatom.data.doctor import Finding, check_dataset
 from adatom.training.batch_loader import BatchLoader, StepLoader
 from adatom.training.batching import BatchLimits, BatchPlan, Rows, StructureSizes
+from adatom.training.columns import examples_of
 from adatom.training.data_source import DataSource
+from adatom.training.index import edge_counts
+from adatom.training.lazy_systems import LazySystems
 from adatom.training.mixture import MixedOrder, Mixture, sampling_ratios
 from adatom.training.sources import (
     DatasetFacts,
@@ -28,6 +34,9 @@ from adatom.training.sources import (
 #: One path, one source, or several of them.
 Sources = str | DataSource | list[str | DataSource]
 
+#: Structures of a dataset that is not kept in memory, which the doctor looks at.
+_EXAMINED = 2000
+
 _STAGE_PARTS: Mapping[str, tuple[str, ...]] = {
     "fit": ("train", "val"),
     "validate": ("val",),
@@ -39,8 +48,9 @@ _STAGE_PARTS: Mapping[str, tuple[str, ...]] = {
 class AtomisticDataModule(L.LightningDataModule):
     """Training, validation, test and prediction structures.
 
-    Structures of a training do not move, so their neighbor lists are computed once. Everything is
-    kept in memory (about 40 bytes per edge).
+    Structures of a training do not move, so where they are kept in memory their neighbor lists
+    are computed once (about 40 bytes per edge). Others are looked at once, for an index of what
+    has to be known of all, and then read and searched for neighbors whenever they are needed.
 
     Args:
         train: A path, a source ``{path, dataset, label_keys, units}``, or a list of them.
@@ -56,6 +66,9 @@ class AtomisticDataModule(L.LightningDataModule):
         eval_factor: Batches without training may be this many times larger.
         mixture: How often each dataset is drawn; null draws each structure once per epoch.
         scale: ``shared``: one force RMS normalizes all datasets; ``own``: each has its own.
+        in_memory: Keep all structures in memory; null decides by their number and size.
+        num_workers: Processes that read structures and find their neighbors, where these are
+            not kept in memory.
         check: Run the dataset doctor before training; its errors stop the run.
 
     Raises:
@@ -77,6 +90,8 @@ class AtomisticDataModule(L.LightningDataModule):
         eval_factor: int = 4,
         mixture: Mixture | None = None,
         scale: Literal["shared", "own"] = "shared",
+        in_memory: bool | None = None,
+        num_workers: int = 0,
         check: bool = True,
     ) -> None:
         super().__init__()
@@ -84,6 +99,8 @@ class AtomisticDataModule(L.LightningDataModule):
             raise ConfigError(f"val_fraction is {val_fraction}", expected="from 0 to below 1")
         if eval_factor < 1:
             raise ConfigError(f"eval_factor is {eval_factor}", expected="at least 1")
+        if num_workers < 0:
+            raise ConfigError(f"num_workers is {num_workers}", expected="0 or more")
         if batch_size is max_atoms is max_edges is None:
             batch_size = 8
         self.limits = BatchLimits(systems=batch_size, atoms=max_atoms, edges=max_edges)
@@ -100,11 +117,16 @@ class AtomisticDataModule(L.LightningDataModule):
         self._planned_world: int | None = None
         self._mixture = mixture
         self._shared_scale = scale == "shared"
+        self._in_memory, self._num_workers = in_memory, num_workers
+        #: Where the index of structures that are not kept in memory is stored; None takes the
+        #: folder of the trainer, if there is one.
+        self.index_folder: Path | None = None
         self._check = check
         #: What the dataset doctor found; empty before :meth:`setup` or without ``check``.
         self.findings: list[Finding] = []
         self._parts: dict[str, Structures] = {}
-        self._graphs: dict[str, list[AtomicData]] = {}
+        self._graphs: dict[str, list[AtomicData] | LazySystems] = {}
+        self._sizes: dict[str, StructureSizes] = {}
         self._facts: dict[str, DatasetFacts] | None = None
 
     def setup(self, stage: str) -> None:
@@ -124,19 +146,31 @@ class AtomisticDataModule(L.LightningDataModule):
         if stage == "fit" and self._facts is None:
             if self._check:
                 self._examine()
-            self._facts = gather_facts(self.systems("train"), shared_scale=self._shared_scale)
+            self._facts = gather_facts(self._part("train").columns, shared_scale=self._shared_scale)
         if stage == "fit" and not self.has_validation and self.trainer is not None:
             self.trainer.limit_val_batches = 0  # Lightning's way to train without validation
 
-    def systems(self, part: str) -> list[AtomicData]:
+    def systems(self, part: str) -> Sequence[AtomicData]:
         """Return the structures of ``train``, ``val``, ``test`` or ``predict``, without edges.
 
         Raises:
             ConfigError: If :meth:`setup` did not read them.
         """
+        return self._part(part).systems
+
+    def examples(self, part: str) -> list[AtomicData]:
+        """Return a few structures that have every element, charge and spin of each dataset.
+
+        Raises:
+            ConfigError: If :meth:`setup` did not read them.
+        """
+        found = self._part(part)
+        return [found.systems[row] for row in examples_of(found.columns)]
+
+    def _part(self, part: str) -> Structures:
         if part not in self._parts:
             raise ConfigError(f"The {part} structures were not read", fix="Call setup() first.")
-        return self._parts[part].systems
+        return self._parts[part]
 
     @property
     def facts(self) -> dict[str, DatasetFacts]:
@@ -155,17 +189,20 @@ class AtomisticDataModule(L.LightningDataModule):
     @property
     def has_validation(self) -> bool:
         """Whether there are validation structures."""
-        return bool(self._parts.get("val", Structures()).systems)
+        return "val" in self._parts and len(self._parts["val"].systems) > 0
 
-    def graphs(self, part: str) -> list[AtomicData]:
-        """Return the structures with edges, computed at the first call.
+    def graphs(self, part: str) -> Sequence[AtomicData]:
+        """Return the structures with edges, computed at the first call or whenever asked for.
 
         The cutoff is that of the trainer's module.
         """
         if part not in self._graphs:
             module: Any = self._trainer.lightning_module
             cutoff, limit = module.backbone.cutoff, module.backbone.max_neighbors
-            systems = self.systems(part)
+            systems = self._part(part).systems
+            if isinstance(systems, LazySystems):
+                self._graphs[part] = systems.with_edges(cutoff, limit)
+                return self._graphs[part]
             with progress(f"Neighbor lists ({part})", len(systems)) as bar:
                 found = []
                 for system in systems:
@@ -229,18 +266,25 @@ class AtomisticDataModule(L.LightningDataModule):
             raise ConfigError("The data module has no trainer", fix="Pass it to trainer.fit().")
         return self.trainer
 
+    @property
+    def _folder(self) -> Path | None:
+        if self.index_folder is None and self.trainer is not None:
+            return Path(self.trainer.default_root_dir) / "index"
+        return self.index_folder
+
     def _position(self) -> tuple[int, int]:
         done = self._trainer.fit_loop.epoch_loop.batch_progress.current.ready
         return self._trainer.current_epoch, done * self.batches_per_step
 
     def _train_plan(self) -> BatchPlan:
-        graphs, order = self.graphs("train"), None
+        order = None
         if self._mixture is not None:
-            datasets = [system.dataset[0] for system in graphs]
+            columns = self._part("train").columns
+            datasets = [columns.datasets[number] for number in columns.dataset.tolist()]
             ratios = sampling_ratios(self._mixture, Counter(datasets))
             order = MixedOrder(datasets, ratios, self.seed)
         return BatchPlan(
-            StructureSizes.of(graphs),
+            self._sizes_of("train"),
             self.limits,
             self.seed,
             order=order,
@@ -248,7 +292,7 @@ class AtomisticDataModule(L.LightningDataModule):
         )
 
     def _ordered(self, part: str) -> BatchLoader:
-        sizes = StructureSizes.of(self.graphs(part))
+        sizes = self._sizes_of(part)
         # Every evaluation begins at the first batch.
         return self._loader(
             part, BatchPlan(sizes, self._eval_limits, None, allow_oversize=True), lambda: (0, 0)
@@ -258,37 +302,76 @@ class AtomisticDataModule(L.LightningDataModule):
         self, part: str, plan: BatchPlan, position: Callable[[], tuple[int, int]]
     ) -> BatchLoader:
         rank, world = self._trainer.global_rank, self._trainer.world_size
-        return BatchLoader(self.graphs(part), plan, position, rank=rank, world=world)
+        graphs = self.graphs(part)
+        workers = self._num_workers if isinstance(graphs, LazySystems) else 0
+        return BatchLoader(graphs, plan, position, rank=rank, world=world, workers=workers)
+
+    def _sizes_of(self, part: str) -> StructureSizes:
+        if part not in self._sizes:
+            graphs = self.graphs(part)
+            if isinstance(graphs, LazySystems):
+                self._sizes[part] = self._lazy_sizes(part, graphs)
+            else:
+                self._sizes[part] = StructureSizes.of(graphs)
+        return self._sizes[part]
+
+    def _lazy_sizes(self, part: str, graphs: LazySystems) -> StructureSizes:
+        """Take sizes from the index; edges are counted only if a limit asks for them."""
+        edges = None
+        if self.limits.edges is not None:
+            module: Any = self._trainer.lightning_module
+            cutoff, limit = module.backbone.cutoff, module.backbone.max_neighbors
+            folder, workers = self._folder, self._num_workers
+            found = [
+                edge_counts(source, cutoff, limit, folder, workers=workers)
+                for source in graphs.sources
+            ]
+            edges = np.concatenate(found)[graphs.rows]
+        atoms = self._part(part).columns.atoms
+        return StructureSizes(atoms, edges, lambda row: graphs[row].sid[0])
 
     def _read(self, part: str) -> None:
         if part in self._parts:
             return
         source = self._sources[part]
         if source is not None:
-            self._parts[part] = read_sources(as_sources(source))
+            self._parts[part] = read_sources(
+                as_sources(source),
+                in_memory=self._in_memory,
+                index_folder=self._folder,
+                workers=self._num_workers,
+            )
         elif part == "val":
             self._split_train()
         else:
             raise ConfigError(f"data.{part} is not set", expected="a path or a list of sources")
-        if not self._parts[part].systems and part != "val":
+        if not len(self._parts[part].systems) and part != "val":
             raise DataError(f"data.{part} has no structures")
 
     def _split_train(self) -> None:
         self._read("train")
         whole = self._parts["train"]
-        rows = split_off(whole.systems, self._val_fraction, self.seed)
-        held = set(rows)
-        self._parts["val"] = Structures(
-            [whole.systems[i] for i in rows],
-            [{"split_from": "train", "fraction": self._val_fraction, "indices": rows}],
+        rows = split_off(whole.columns, self._val_fraction, self.seed)
+        self._parts["val"] = replace(
+            whole.take(rows),
+            fingerprints=[{"split_from": "train", "fraction": self._val_fraction, "indices": rows}],
         )
-        kept = [s for i, s in enumerate(whole.systems) if i not in held]
-        self._parts["train"] = Structures(kept, whole.fingerprints)
+        kept = np.delete(np.arange(len(whole.systems)), rows)
+        self._parts["train"] = whole.take(kept.tolist())
 
     def _examine(self) -> None:
-        others = {"val": self.systems("val")} if self.has_validation else {}
-        self.findings = check_dataset(self.systems("train"), others=others)
+        others = {"val": _sample(self.systems("val"))} if self.has_validation else {}
+        self.findings = check_dataset(_sample(self.systems("train")), others=others)
         report_findings(self.findings)
+
+
+def _sample(systems: Sequence[AtomicData]) -> Sequence[AtomicData]:
+    """Return what the doctor can look at: all structures in memory, or some of the others."""
+    if not isinstance(systems, LazySystems) or len(systems) <= _EXAMINED:
+        return systems
+    say(f"Of {len(systems)} structures, {_EXAMINED} at random are examined.")
+    rows = np.random.default_rng(0).choice(len(systems), _EXAMINED, replace=False)
+    return [systems[int(row)] for row in np.sort(rows)]
 
 
 def as_sources(sources: Sources) -> list[DataSource]:

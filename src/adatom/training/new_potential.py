@@ -93,5 +93,5 @@ def check_inputs(potential: Potential, data: AtomisticDataModule) -> None:
         OutOfDomainError: If an element, charge or spin was never seen.
     """
     for part in ("train", "val") if data.has_validation else ("train",):
-        for system in data.systems(part):
+        for system in data.examples(part):
             potential.check_input(system)

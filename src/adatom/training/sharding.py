@@ -66,6 +66,30 @@ def whole_weights(module: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
+def gradients_of(loss: torch.Tensor, module: nn.Module) -> dict[str, torch.Tensor | None]:
+    """Return the gradients of a loss by trained parameter, and leave none behind.
+
+    With shared out weights every process must call this, and each gets its part of the mean over
+    the processes.
+
+    Args:
+        loss: ``[]`` with graph.
+        module: Whose parameters have no gradients now.
+    """
+    trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    if not is_sharded(module):
+        found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+        return dict(zip(trained, found, strict=True))
+    # The weights in the graph are the gathered ones; a backward pass leads to the parts.
+    loss.backward()
+    parts = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    gradients: dict[str, torch.Tensor | None] = {}
+    for name, parameter in parts.items():
+        gradient, parameter.grad = parameter.grad, None
+        gradients[name] = gradient.to_local() if isinstance(gradient, DTensor) else gradient
+    return gradients
+
+
 def copy_from_first_rank(module: nn.Module) -> None:
     """Give every process the parameters and buffers of rank 0."""
     for value in (*module.parameters(), *module.buffers()):

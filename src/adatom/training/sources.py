@@ -3,89 +3,108 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from adatom.core.console import say
 from adatom.core.errors import DataError, MissingLabelError
 from adatom.data.atomic_data import AtomicData
-from adatom.data.element_references import fit_element_references
+from adatom.data.element_references import solve_grouped_references
 from adatom.data.open_dataset import open_dataset
+from adatom.data.structure_dataset import StructureDataset
 from adatom.tasks.domain import Domain
-
-
-@dataclass(slots=True, kw_only=True)
-class DataSource:
-    """One data file, or several, of one level of theory.
-
-    Attributes:
-        path: A file or folder, or a list of them.
-        dataset: Name of the level of theory. Sources of the same name share their element
-            references.
-        label_keys: From ``energy``, ``forces``, ``stress`` to the key in the file; null finds the
-            usual names.
-        units: From ``energy``, ``forces``, ``stress``, ``length`` to a unit; null means what the
-            file declares, else eV and angstrom.
-        index: Which structures of each file, such as ``"::10"``; null means all.
-        key_map: Names of other things in the file, such as ``atomic_numbers`` and ``pos`` of an
-            npz; see :func:`adatom.data.open_dataset`.
-    """
-
-    path: str | list[str]
-    dataset: str = "default"
-    label_keys: dict[str, str] | None = None
-    units: dict[str, str] | None = None
-    index: str | None = None
-    key_map: dict[str, str] | None = None
+from adatom.training.columns import Columns, columns_of, join
+from adatom.training.data_source import DataSource
+from adatom.training.index import index_of
+from adatom.training.lazy_systems import LazySystems, too_large
 
 
 @dataclass(slots=True)
 class Structures:
-    """Structures in memory, with what is known about the files they came from.
+    """Structures, with what is known about them and the files they came from.
 
     Attributes:
-        systems: Single systems without edges.
+        systems: Single systems without edges, in memory or read when asked for.
         fingerprints: One per source.
+        columns: One row per structure.
     """
 
-    systems: list[AtomicData] = field(default_factory=list)
-    fingerprints: list[dict[str, Any]] = field(default_factory=list)
+    systems: list[AtomicData] | LazySystems
+    fingerprints: list[dict[str, Any]]
+    columns: Columns
+
+    def take(self, rows: Sequence[int]) -> Structures:
+        """Return some of the structures, with the same fingerprints."""
+        chosen = np.array(rows, dtype=np.int64)
+        systems = self.systems
+        some = systems.take(chosen) if isinstance(systems, LazySystems) else _some(systems, rows)
+        return Structures(some, self.fingerprints, self.columns.take(chosen))
 
 
-def read_sources(sources: Sequence[DataSource]) -> Structures:
-    """Read every structure of every source into memory, in order.
+def read_sources(
+    sources: Sequence[DataSource],
+    *,
+    in_memory: bool | None = True,
+    index_folder: Path | None = None,
+    workers: int = 0,
+) -> Structures:
+    """Open every source, in order, and look at every structure once.
+
+    Args:
+        sources: What to read.
+        in_memory: Keep the structures, or read each whenever it is asked for; None decides by
+            their number and size.
+        index_folder: Where an index of structures that are not kept is stored.
+        workers: Processes that make the index.
 
     Raises:
-        DataError: If a structure is not usable, or two of one dataset share an id.
+        DataError: If a structure is not usable.
         FileAccessError: If a file cannot be read.
     """
-    found = Structures()
-    for source in sources:
-        opened = open_dataset(
-            source.path,
-            dataset=source.dataset,
-            label_keys=source.label_keys,
-            units=source.units,
-            key_map=source.key_map,
-            index=source.index,
-        )
-        found.systems += [opened[i] for i in range(len(opened))]
-        found.fingerprints.append(opened.fingerprint())
-    return found
+    opened = [_opened(source) for source in sources]
+    if in_memory is None:
+        in_memory = not too_large(opened)
+        if not in_memory:
+            say("The structures are too large for the memory; each is read when it is needed.")
+    if in_memory:
+        systems = [source[i] for source in opened for i in range(len(source))]
+        prints = [source.fingerprint() for source in opened]
+        return Structures(systems, prints, columns_of(systems))
+    indexes = [index_of(source, index_folder, workers=workers) for source in opened]
+    for source in opened:
+        source.trust()  # every structure was looked at for the index
+    prints = [fingerprint for _, fingerprint in indexes]
+    return Structures(LazySystems(opened), prints, join([columns for columns, _ in indexes]))
 
 
-def split_off(systems: Sequence[AtomicData], fraction: float, seed: int) -> list[int]:
+def _opened(source: DataSource) -> StructureDataset:
+    return open_dataset(
+        source.path,
+        dataset=source.dataset,
+        label_keys=source.label_keys,
+        units=source.units,
+        key_map=source.key_map,
+        index=source.index,
+    )
+
+
+def _some(systems: Sequence[AtomicData], rows: Sequence[int]) -> list[AtomicData]:
+    return [systems[row] for row in rows]
+
+
+def split_off(columns: Columns, fraction: float, seed: int) -> list[int]:
     """Return the sorted indices of a random part of the structures of each dataset.
 
     Structures with the same composition and energy per atom (to 0.01 meV) stay together: they are
     most likely one structure in several orientations, which would flatter the validation.
 
     Args:
-        systems: Single systems.
+        columns: Of all structures.
         fraction: In [0, 1); at least one structure of each dataset unless 0.
         seed: Decides which.
 
@@ -93,11 +112,12 @@ def split_off(systems: Sequence[AtomicData], fraction: float, seed: int) -> list
         DataError: If a dataset would keep nothing.
     """
     chosen: list[int] = []
-    for dataset in sorted({system.dataset[0] for system in systems}) if fraction > 0.0 else ():
-        rows = [i for i, system in enumerate(systems) if system.dataset[0] == dataset]
+    identity = _identities(columns)
+    for dataset in sorted(columns.datasets) if fraction > 0.0 else ():
+        rows = np.flatnonzero(columns.dataset == columns.datasets.index(dataset)).tolist()
         twins: dict[Hashable, list[int]] = {}
         for i in rows:
-            twins.setdefault(_identity(systems[i], i), []).append(i)
+            twins.setdefault(identity(i), []).append(i)
         groups = list(twins.values())
         wanted, taken = max(1, round(fraction * len(rows))), 0
         for k in np.random.default_rng(seed).permutation(len(groups)):
@@ -113,14 +133,17 @@ def split_off(systems: Sequence[AtomicData], fraction: float, seed: int) -> list
     return sorted(chosen)
 
 
-def _identity(system: AtomicData, index: int) -> Hashable:
-    label = system.labels.get("energy")
-    if label is None:
-        return index
-    composition = tuple(sorted(Counter(system.atomic_numbers.tolist()).items()))
-    divisor = math.gcd(*(count for _, count in composition))
-    reduced = tuple((z, count // divisor) for z, count in composition)
-    return reduced, round(float(label.reshape(-1)[0]) / system.num_atoms, 5)
+def _identities(columns: Columns) -> Callable[[int], Hashable]:
+    divisors = np.gcd.reduce(columns.compositions, axis=1, keepdims=True)
+    _, reduced = np.unique(columns.compositions // divisors, axis=0, return_inverse=True)
+    formula = reduced.reshape(-1)[columns.composition]
+    energies = columns.energy / columns.atoms
+
+    def identity(row: int) -> Hashable:
+        energy = float(energies[row])
+        return row if math.isnan(energy) else (int(formula[row]), round(energy, 5))
+
+    return identity
 
 
 @dataclass(slots=True, frozen=True)
@@ -145,51 +168,54 @@ class DatasetFacts:
     count: int
 
 
-def gather_facts(systems: Sequence[AtomicData], *, shared_scale: bool) -> dict[str, DatasetFacts]:
+def gather_facts(columns: Columns, *, shared_scale: bool) -> dict[str, DatasetFacts]:
     """Fit element references and scales for each dataset.
 
     Args:
-        systems: Training structures of all datasets.
+        columns: Of the training structures of all datasets.
         shared_scale: One scale for all datasets, from all forces together.
 
     Returns:
         By dataset name, sorted.
+
+    Raises:
+        MissingLabelError: If a dataset has no energies.
     """
-    names = sorted({system.dataset[0] for system in systems})
-    by_name = {name: [s for s in systems if s.dataset[0] == name] for name in names}
-    common = force_rms(systems) if shared_scale else None
-    return {name: _facts(part, common) for name, part in by_name.items()}
+    common = force_rms(columns) if shared_scale else None
+    facts = {}
+    for name in sorted(columns.datasets):
+        rows = np.flatnonzero(columns.dataset == columns.datasets.index(name))
+        if len(rows):
+            facts[name] = _facts(name, columns.take(rows), common)
+    return facts
 
 
-def force_rms(systems: Sequence[AtomicData]) -> float | None:
+def force_rms(columns: Columns) -> float | None:
     """Return the RMS of the force components of free atoms, eV/angstrom; None if that is 0."""
-    total, count = 0.0, 0
-    for system in systems:
-        if "forces" in system.labels:
-            free = system.labels["forces"][~system.fixed].double()
-            free = free[free.isfinite().all(dim=1)]
-            total += float((free**2).sum())
-            count += free.numel()
+    total, count = sum(columns.force_square.tolist()), int(columns.force_count.sum())
     return (total / count) ** 0.5 if total > 0.0 else None
 
 
-def _facts(systems: list[AtomicData], common: float | None) -> DatasetFacts:
-    labelled = {
-        name: sum(name in system.labels for system in systems)
-        for name in sorted({name for system in systems for name in system.labels})
-    }
+def _facts(name: str, columns: Columns, common: float | None) -> DatasetFacts:
+    counts = {label: int(columns.has(label).sum()) for label in sorted(columns.label_names)}
+    labelled = {label: count for label, count in counts.items() if count}
     if "energy" not in labelled:
-        first = systems[0]
         raise MissingLabelError(
-            f"No structure of dataset {first.dataset[0]!r} has the label 'energy'",
+            f"No structure of dataset {name!r} has the label 'energy'",
             expected=f"an energy beside {', '.join(labelled) or 'no labels'}",
             fix="Name the energy's key in the file with label_keys, e.g. energy: dft_energy.",
         )
-    fit = fit_element_references(systems)
-    scale = common or force_rms(systems) or fit.rmse_per_atom or 1.0
+    known = columns.take(np.flatnonzero(np.isfinite(columns.energy)))
+    used, group = np.unique(known.composition, return_inverse=True)
+    unique = known.compositions[used].astype(np.float64)
+    table, rank = solve_grouped_references(unique, group.reshape(-1), known.energy)
+    elements = np.flatnonzero(unique.any(axis=0))
+    residual = (known.energy - (unique @ table)[group.reshape(-1)]) / known.atoms
+    scale = common or force_rms(columns) or float(np.sqrt(np.mean(residual**2))) or 1.0
     domain = Domain(
-        elements=fit.elements,
-        charges=tuple(sorted({int(s.charge[0]) for s in systems})),
-        spins=tuple(sorted({int(s.spin[0]) for s in systems})),
+        elements=tuple(int(z) for z in elements),
+        charges=tuple(int(charge) for charge in np.unique(columns.charge)),
+        spins=tuple(int(spin) for spin in np.unique(columns.spin)),
     )
-    return DatasetFacts(fit.table, fit.is_unique, scale, domain, labelled, len(systems))
+    is_unique = rank == len(elements)
+    return DatasetFacts(torch.from_numpy(table), is_unique, scale, domain, labelled, len(columns))

@@ -276,11 +276,12 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
         """
         del batch_idx
         batches = batch if isinstance(batch, list) else [batch]
-        if self._profile_flops and self.trainer.global_step == 0 and self.trainer.is_global_zero:
-            if is_sharded(self.potential):
+        if self._profile_flops and self.trainer.global_step == 0:
+            if is_sharded(self.potential):  # on all ranks, so that none waits for another
                 raise ConfigError("profile_flops is set", expected="it with train_strategy: ddp")
-            path = self._folder / "flops.json"
-            report_flops(self.potential, batches[0], self._loss_alone, path)
+            if self.trainer.is_global_zero:
+                path = self._folder / "flops.json"
+                report_flops(self.potential, batches[0], self._loss_alone, path)
         # Here, not after the forward pass: that of several batches leaves gradients behind.
         for optimizer in self.trainer.optimizers:
             optimizer.zero_grad()

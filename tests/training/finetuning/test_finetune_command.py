@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,11 @@ from adatom.core.errors import (
     OutOfDomainError,
     UnknownNameError,
 )
+from adatom.training.checkpoints import InterruptedRunError
+from adatom.training.data_source import DataSource
 from adatom.training.finetuning.frozen import weight_checksums
+from adatom.training.finetuning.source_names import named_sources
+from adatom.training.finetuning.unit import FinetuningUnit
 
 QUICK = ["--epochs", "1", "--batch_size", "6", "--check", "false"]
 
@@ -77,19 +83,34 @@ def test_an_official_checkpoint_and_the_same_level_of_theory(small, copper, tmp_
     assert torch.equal(potential.task_for("emt", "energy").element_references, before)
 
 
-def test_the_command_continues_a_run_that_ended(base, shifted, tmp_path, capsys):
+def test_a_finished_run_is_left_alone(base, shifted, tmp_path, capsys):
     options = ["--dataset", "far", "--like", "emt", "--method", "lora"]
     finetune(base, shifted, tmp_path / "run", *options)
-    first = (tmp_path / "run" / "best.safetensors").read_bytes()
     capsys.readouterr()
     finetune(base, shifted, tmp_path / "run", *options)
     assert "is finished" in capsys.readouterr().err
-    finetune(base, shifted, tmp_path / "again", *options)
-    weights = [load_potential(tmp_path / f / "best.safetensors") for f in ("run", "again")]
-    assert weight_checksums(weights[0]) == weight_checksums(weights[1])
-    assert first
+    assert (tmp_path / "run" / "report.html").is_file()
     with pytest.raises(ConfigError, match="another configuration"):
         finetune(base, shifted, tmp_path / "run", *options, "--lr", "1e-5")
+
+
+def test_an_interrupted_run_continues_exactly(base, shifted, tmp_path, monkeypatch):
+    options = ["--dataset", "far", "--like", "emt", "--method", "lora", "--epochs", "2"]
+    finetune(base, shifted, tmp_path / "whole", *options)
+    step = FinetuningUnit.optimizer_step
+
+    def interrupted(self, *args, **kwargs):
+        step(self, *args, **kwargs)
+        if self.trainer.global_step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FinetuningUnit, "optimizer_step", interrupted)
+        with pytest.raises(InterruptedRunError):
+            finetune(base, shifted, tmp_path / "run", *options)
+    finetune(base, shifted, tmp_path / "run", *options)
+    whole, run = (load_potential(tmp_path / f / "best.safetensors") for f in ("whole", "run"))
+    assert weight_checksums(run) == weight_checksums(whole)
 
 
 @pytest.mark.parametrize("labels", ["file", "base"])
@@ -142,13 +163,13 @@ def test_several_tasks_at_once_from_a_file(base, shifted, copper, tmp_path):
     assert description["metadata"]["finetuning"]["began_as"] == {"far": "emt", "near": "other"}
 
 
-def test_the_first_file_names_a_new_dataset(base, shifted, tmp_path):
-    finetune(base, shifted, tmp_path / "run", "--like", "emt")
-    assert load_potential(tmp_path / "run" / "best.safetensors").datasets == ["shifted"]
-    same = tmp_path / "emt.extxyz"
-    same.write_bytes(shifted.read_bytes())
+def test_the_first_file_names_a_new_dataset():
+    given = ["data/My set-1.extxyz", DataSource(path="b.xyz", dataset="far"), "c.xyz"]
+    found = named_sources(given, ["emt"], None)
+    assert [source.dataset for source in found] == ["My_set_1", "far", "My_set_1"]
+    assert [s.dataset for s in named_sources(given, ["emt"], "emt")] == ["emt", "far", "emt"]
     with pytest.raises(ConfigError, match="Say --dataset emt"):
-        finetune(base, same, tmp_path / "other")
+        named_sources("emt.extxyz", ["emt"], None)
 
 
 def test_mistakes_are_named(base, shifted, copper, tmp_path):

@@ -62,6 +62,19 @@ def errors_of(potential: Potential, systems: Sequence[AtomicData]) -> Errors:
     return out
 
 
+def got_worse(before: Errors, after: Errors) -> list[str]:
+    """Return the datasets none of whose errors became smaller."""
+    return [
+        dataset
+        for dataset, props in before.items()
+        if all(
+            after[dataset][prop][name] >= value
+            for prop, metrics in props.items()
+            for name, value in metrics.items()
+        )
+    ]
+
+
 def show_change(
     title: str,
     before: Errors,

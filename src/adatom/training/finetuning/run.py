@@ -22,7 +22,7 @@ from adatom.training.checkpoints import RunCheckpoints
 from adatom.training.data_module import AtomisticDataModule
 from adatom.training.data_source import DataSource
 from adatom.training.finetuning.base import initialize_finetuning_model
-from adatom.training.finetuning.forgetting import Errors, errors_of, show_change
+from adatom.training.finetuning.forgetting import Errors, errors_of, got_worse, show_change
 from adatom.training.finetuning.frozen import (
     compare_weights,
     require_unchanged,
@@ -39,6 +39,7 @@ from adatom.training.finetuning.start import check_start
 from adatom.training.finetuning.unit import FinetuningUnit
 from adatom.training.loggers import CsvMetrics, TensorBoardMetrics
 from adatom.training.logging_callback import MetricsLogging
+from adatom.training.preflight import Preflight
 from adatom.training.quiet import quiet_lightning
 from adatom.training.run_directory import RunDirectory
 from adatom.training.strategy import UnitStrategy
@@ -86,6 +87,7 @@ class _Finetuning:
             say("Set another run_dir for a new run.")
             return self.best
         data = self._data()
+        data.index_folder = self.directory.path / "index"
         data.setup("fit")
         self.directory.check_data(data.fingerprints)
         prepared = self._prepare(data)
@@ -100,6 +102,11 @@ class _Finetuning:
         after = self._errors(best, sets)
         for name, errors in before.items():
             show_change(f"{name} before and after", errors, after[name])
+            for dataset in set(got_worse(errors, after[name])) & set(data.facts):
+                say(
+                    f"{name} of {dataset!r} are larger than those of the base. Try a lower lr, "
+                    "another method, or more data."
+                )
         self.directory.finish({**ending, "before": before, "after": after})
         say(f"Potential: {self.best}")
         return self.best
@@ -190,7 +197,8 @@ class _Finetuning:
             ema_decay=settings.ema_decay,
         )
         checkpoints = RunCheckpoints()
-        callbacks: list[Callback] = [MetricsLogging()]
+        # First, so that what is wrong stops the run before anything is written or shown.
+        callbacks: list[Callback] = [Preflight(), MetricsLogging()]
         if settings.patience is not None and data.has_validation:
             callbacks.append(EarlyStopping("val/loss", patience=settings.patience))
         folder = self.directory.path

@@ -25,6 +25,7 @@ from adatom.training.preflight.parameters import count_parameters
 from adatom.training.preflight.summary import say_findings, show_findings
 from adatom.training.preflight.unchanged import unchanged
 from adatom.training.reduction import on_any_rank
+from adatom.training.sharding import gradients_of
 from adatom.training.step_loss import add_up, over_ranks
 from adatom.training.train_unit import MLIPTrainEvalUnit
 
@@ -145,19 +146,18 @@ class _Look:
     def _computed(
         self, batch: AtomicData
     ) -> tuple[dict[str, LossSum], dict[str, torch.Tensor], dict[str, torch.Tensor | None]]:
-        parameters = {n: p for n, p in self._module.potential.named_parameters() if p.requires_grad}
         try:
             sums, raw = self._module.compute(batch)
             loss = torch.stack([part.value for part in sums.values()]).sum()
             # Gradients that are returned leave those of the parameters alone.
-            found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+            found = gradients_of(loss, self._module.potential)
         except torch.OutOfMemoryError as error:
             raise OutOfMemoryError(
                 f"The first batch, {batch.num_atoms} atoms, does not fit into the memory of "
                 f"{self._module.device}",
                 fix="Lower data.batch_size, data.max_atoms or data.max_edges.",
             ) from error
-        return sums, raw, dict(zip(parameters, found, strict=True))
+        return sums, raw, found
 
     def _discard(self, batch: AtomicData) -> None:
         self._computed(batch)
