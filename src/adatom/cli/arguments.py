@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser, Namespace, auto_cli
+from jsonargparse import ArgumentParser, Namespace, auto_cli, set_parsing_settings
 
 from adatom.cli.mistakes import explain, type_hint
 from adatom.cli.nested_options import merge_nested_options
@@ -35,6 +35,9 @@ class Parser(ArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("allow_abbrev", False)
+        # A configuration must not make objects of any class where a plain value may stand, nor
+        # import what can start programs. (Both will be the default of jsonargparse 5.)
+        set_parsing_settings(instantiate_subclass_spec_in_any=False, import_path_denylist=[])
         super().__init__(*args, **kwargs)
 
     def add_function_arguments(self, *args: Any, **kwargs: Any) -> list[str]:

@@ -164,7 +164,11 @@ class S2EFCLI(LightningCLI):
         patience = self._get(self.config_init, "early_stopping_patience")
         if patience is not None:
             monitor, mode = checkpoints.monitor, checkpoints.mode
-            callbacks.append(EarlyStopping(monitor, patience=patience, mode=mode))
+            # After validations: the last epoch may end at max_steps without one.
+            stopping = EarlyStopping(
+                monitor, patience=patience, mode=mode, check_on_train_epoch_end=False
+            )
+            callbacks.append(stopping)
         given = config.get("logger")
         loggers: list[Logger] = []
         if self.subcommand == "fit":
