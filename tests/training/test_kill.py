@@ -28,7 +28,7 @@ def start(config: Path, folder: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "adatom", "s2ef", "fit", "--config", str(config)]
     return subprocess.Popen(
         [*command, "--run_dir", str(folder)],
-        env=os.environ | {"PYTHONPATH": str(TESTS)},
+        env=os.environ | {"PYTHONPATH": f"{TESTS}:{os.environ.get('PYTHONPATH', '')}"},
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -45,7 +45,8 @@ def finetune_potential(base: str, data: list[str | DataSource], **options: Any) 
     from adatom.training.finetuning.run import finetune
     from adatom.training.run_directory import RunDirectory
 
-    best = finetune(FinetuningSettings(base=base, data=data, **options))
-    report = write_training_report(RunDirectory(best.parent))
+    settings = FinetuningSettings(base=base, data=data, **options)
+    best = finetune(settings)
+    report = write_training_report(RunDirectory(best.parent)) if settings.report else None
     if report is not None:
         say(f"Report: {report}")

@@ -157,6 +157,7 @@ class AselmdbSink(Sink):
 
         row = atoms2dict(atoms)
         row |= {"key_value_pairs": {}, "data": atoms.info, "user": None}
+        row["cell"] = atoms.cell.array  # not an object of ASE, which takes longer to read
         # In place of random names and the time, which would make every file another one.
         row |= {"unique_id": "", "ctime": 0.0, "mtime": 0.0}
         row["unique_id"] = hashlib.sha256(encode(row).encode()).hexdigest()[:32]

@@ -34,9 +34,11 @@ def test_same_as_ase(value: object) -> None:
     np.testing.assert_equal(decode_ase(text.encode()), decode(text))
 
 
-def test_objects_of_ase_are_made() -> None:
-    text = encode({"cell": Cell(np.eye(3))})
-    np.testing.assert_array_equal(decode_ase(text.encode())["cell"].array, np.eye(3))
+def test_objects_of_ase() -> None:
+    cell = np.arange(9.0).reshape(3, 3)
+    text = encode({"cell": Cell(cell), "atoms": molecule("H2O"), "w": np.array([1 + 2j])})
+    np.testing.assert_array_equal(decode_ase(encode({"cell": Cell(cell)}).encode())["cell"], cell)
+    assert decode_ase(text.encode())["atoms"] == molecule("H2O")
 
 
 def test_a_row_gives_what_ase_makes_of_it() -> None:

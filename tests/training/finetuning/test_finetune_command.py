@@ -27,7 +27,7 @@ from adatom.training.finetuning.frozen import weight_checksums
 from adatom.training.finetuning.source_names import named_sources
 from adatom.training.finetuning.unit import FinetuningUnit
 
-QUICK = ["--epochs", "1", "--batch_size", "6", "--check", "false"]
+QUICK = ["--epochs", "1", "--batch_size", "6", "--check", "false", "--report", "false"]
 
 
 def finetune(base: Path, data: Path | str, folder: Path, *options: object) -> dict:
@@ -87,7 +87,7 @@ def test_a_finished_run_is_left_alone(base, shifted, tmp_path, capsys):
     options = ["--dataset", "far", "--like", "emt", "--method", "lora"]
     finetune(base, shifted, tmp_path / "run", *options)
     capsys.readouterr()
-    finetune(base, shifted, tmp_path / "run", *options)
+    finetune(base, shifted, tmp_path / "run", *options, "--report", "true")
     assert "is finished" in capsys.readouterr().err
     assert (tmp_path / "run" / "report.html").is_file()
     with pytest.raises(ConfigError, match="another configuration"):
@@ -149,6 +149,7 @@ def test_several_tasks_at_once_from_a_file(base, shifted, copper, tmp_path):
         "run_dir": str(tmp_path / "run"),
         "epochs": 1,
         "check": False,
+        "report": False,
     }
     path = tmp_path / "finetune.yaml"
     path.write_text(yaml.safe_dump(config))

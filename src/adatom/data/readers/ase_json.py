@@ -1,4 +1,7 @@
-"""JSON as ASE writes it, with arrays as ``{"__ndarray__": [shape, dtype, numbers]}``."""
+"""JSON as ASE writes it, with arrays as ``{"__ndarray__": [shape, dtype, numbers]}``.
+
+Cells become arrays; other objects of ASE are made by its own decoder.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +60,8 @@ def _with_arrays(value: Any) -> Any:
                 raise _RareError
             array = np.array(numbers, dtype=dtype)
             return array if len(shape) == 1 else array.reshape(shape)
+        if value.get("__ase_objtype__") == "cell":  # in every row that ASE itself wrote
+            return _with_arrays(value["array"])
         return {_key(key): _with_arrays(item) for key, item in value.items()}
     # Long lists of numbers are not searched for arrays.
     if kind is list and value and isinstance(value[0], (dict, list)):

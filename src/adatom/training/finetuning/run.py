@@ -79,7 +79,7 @@ class _Finetuning:
     def run(self) -> Path:
         """Do everything; return the path of the result."""
         config = asdict(self.settings)
-        del config["run_dir"]
+        del config["run_dir"], config["report"]
         self.directory.begin(config)
         if self.directory.result is not None:
             reason = self.directory.result["reason"]

@@ -72,6 +72,7 @@ class FinetuningSettings:
         seed: Of everything random.
         check: Run the dataset doctor first; its errors stop the run.
         run_dir: Where the run writes; null takes runs/finetune_<dataset>.
+        report: Let the command write report.html at the end.
     """
 
     base: str
@@ -103,3 +104,4 @@ class FinetuningSettings:
     seed: int = 0
     check: bool = True
     run_dir: str | None = None
+    report: bool = True
