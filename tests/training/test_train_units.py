@@ -189,7 +189,7 @@ def test_direct_pretraining_then_conserving(copper: Path, tmp_path: Path) -> Non
     # The network has not changed: with equal neighbor lists the energies are the same.
     batch = data.systems("val")[0].with_edges(4.0)
     energies = [p(batch, ["energy"])["energy"].detach() for p in (direct, conserving)]
-    assert torch.equal(*energies)
+    torch.testing.assert_close(*energies, atol=1e-6, rtol=0)  # threads add in any order
     predicted = conserving(batch, ["forces"])["forces"]
     assert float(predicted.sum(dim=0).detach().abs().max()) < 1e-5
     conserving.requires_grad_(requires_grad=True)
