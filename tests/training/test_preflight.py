@@ -16,6 +16,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import read, write
 from lightning.pytorch import Trainer
+from processes import together
 from torch import nn
 
 from adatom.cli.main import main as adatom
@@ -30,6 +31,7 @@ from adatom.training.module import S2EFLightningModule
 from adatom.training.preflight import Preflight, PreflightDone
 from adatom.training.preflight.forecast import forecast, measure
 from adatom.training.quiet import quiet_lightning
+from adatom.training.train_strategy import TrainStrategy
 from toy_backbone import ToyBackbone, ToyHead
 
 Config = Callable[..., Path]
@@ -347,3 +349,27 @@ def test_command_line_names_what_is_absurd(
 def test_limits_that_nothing_passes() -> None:
     with pytest.raises(AdatomError, match="above 0"):
         Preflight(max_force_error=0.0)
+
+
+def absurd_structure(folder: Path, world: int) -> Any:
+    """Two structures, of which one is absurd: with two processes only one of them sees it."""
+    data = AtomisticDataModule(
+        str(folder / "data.extxyz"), batch_size=2 // world, val_fraction=0.0, check=False
+    )
+    more = {"callbacks": [Preflight(max_force_error=50.0)], "max_epochs": 1}
+    return unit(), data, more
+
+
+@pytest.mark.slow
+def test_all_processes_stop_if_one_finds_a_mistake(copper: Path, tmp_path: Path) -> None:
+    def spoil(atoms: Atoms) -> None:
+        if atoms.info["sid"] == "cu1":
+            # Not so much that the shared scale makes predictions absurd as well.
+            atoms.calc.results["forces"] = 100.0 + 0.0 * atoms.calc.results["forces"]
+
+    relabelled(copper, tmp_path / "all.extxyz", spoil)
+    write(tmp_path / "data.extxyz", read(tmp_path / "all.extxyz", ":2"))
+    told = together([absurd_structure], tmp_path, TrainStrategy.DDP)["absurd_structure"]
+    errors = sorted(rank["error"] for rank in told)
+    assert "stopped in another process" in errors[0]
+    assert "'cu1'" in errors[1]
