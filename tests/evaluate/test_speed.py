@@ -8,11 +8,11 @@ import torch
 from ase.build import bulk
 
 from adatom.core.errors import ConfigError
-from adatom.nn.peak_memory import PeakMemory
 from adatom.evaluate.sample_structures import copper_box, water_box
 from adatom.evaluate.speed import Speed, measure_speed, recommend
 from adatom.inference.predict_unit import MLIPPredictUnit
 from adatom.nn.buffer_pool import Loan
+from adatom.nn.peak_memory import PeakMemory
 from toy_backbone import toy_potential
 
 

@@ -14,8 +14,8 @@ from ase import Atoms
 from adatom.calculators.ase_calculator import MLIPCalculator
 from adatom.core.errors import ConfigError
 from adatom.data.ase_convert import from_ase
-from adatom.nn.peak_memory import PeakMemory
 from adatom.inference.predict_unit import MLIPPredictUnit
+from adatom.nn.peak_memory import PeakMemory
 from adatom.tasks.potential import Potential
 
 #: Angstrom; every call sees new positions, as in dynamics.
