@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from adatom.checkpoint.format import load_potential
-from adatom.core.errors import ConfigError
+from adatom.core.errors import ConfigError, GraphError
 from adatom.core.precision import torch_threads
 from adatom.data.ase_convert import from_ase
 from adatom.data.atomic_data import AtomicData, collate
@@ -187,6 +187,19 @@ def test_second_derivatives_are_refused(shared: Path) -> None:
     features = potential.backbone(data, [edges] * potential.backbone.num_message_layers)
     with pytest.raises(ConfigError, match="general"):
         torch.autograd.grad(features.scalars.sum(), edges.vectors, create_graph=True)
+
+
+def test_unsorted_edges_are_refused(shared: Path) -> None:
+    potential = potential_of(shared, "tiny_uma", torch.float64)
+    data = batch_of(potential, mixed()[:1])
+    potential.backbone.execution = Execution("compiled")
+    edges = neighborhood(potential, data)
+    order = torch.arange(len(edges.target)).flip(0)
+    turned = Neighborhood(
+        edges.source[order], edges.target[order], edges.vectors[order], edges.counts
+    )
+    with pytest.raises(GraphError, match="not sorted by target"):
+        potential.backbone(data, [turned] * potential.backbone.num_message_layers)
 
 
 def test_says_what_it_does_not_compute() -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
+from adatom.core.errors import GraphError
+
 _INT, _LONG, _DOUBLE, _POINTER = ctypes.c_int32, ctypes.c_int64, ctypes.c_double, ctypes.c_void_p
 
 
@@ -104,7 +106,17 @@ class EdgeArrays:
 
 
 def edge_arrays(source: torch.Tensor, target: torch.Tensor, systems: Systems) -> EdgeArrays:
-    """Convert edges, sorted by target."""
+    """Convert edges.
+
+    Raises:
+        GraphError: If they are not sorted by target; the kernel would give them to other atoms.
+    """
+    if bool((target[1:] < target[:-1]).any()):
+        raise GraphError(
+            "Edges are not sorted by target",
+            expected="edge_index[1] that never falls",
+            fix="Build them with data.with_edges(cutoff), or sort them.",
+        )
     atoms = systems.types.shape[0]
     first_edge = torch.zeros(atoms + 1, dtype=torch.int64)
     torch.cumsum(torch.bincount(target, minlength=atoms), 0, out=first_edge[1:])
