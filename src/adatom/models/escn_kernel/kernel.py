@@ -73,7 +73,9 @@ class CompiledBackbone:
             edges: The same for every layer.
         """
         with torch.no_grad():
-            systems = self._systems.of(backbone, data, edges.source.shape[0])
+            # Making tables takes memory, which is short where nothing is kept.
+            tables_for = edges.source.shape[0] if backbone.execution.kept_bytes else 0
+            systems = self._systems.of(backbone, data, tables_for)
             arrays = edge_arrays(edges.source, edges.target, systems)
         call = Call(self, backbone, systems, arrays)
         scalars, spherical = CompiledFeatures.apply(  # type: ignore[no-untyped-call]

@@ -68,8 +68,8 @@ class PreparedSystems:
         Args:
             backbone: The one that this was made from.
             data: The systems.
-            num_edges: Of this call; when the same systems have had many, radial networks are
-                replaced by tables (float32 only; equal to rounding).
+            num_edges: Of this call, as far as they count; when the same systems have had many,
+                radial networks are replaced by tables (float32 only; equal to rounding).
         """
         arrays = (data.atomic_numbers, data.natoms, data.charge, data.spin)
         key = (*(array.numpy().tobytes() for array in arrays), tuple(data.dataset))
