@@ -1,7 +1,7 @@
 """Write a potential as an official fairchem inference checkpoint, without that package.
 
-The opposite of ``adatom.checkpoint.fairchem`` for what the tests need: eSCN-MD with one energy head
-that all datasets share. The class of the pickled object only has the right name.
+The opposite of ``adatom.checkpoint.fairchem`` for what the tests need: eSCN-MD with an energy head
+that all datasets share, or with weights for each. The class of the pickled object only has the right name.
 """
 
 from __future__ import annotations
@@ -62,7 +62,12 @@ def write_official(potential: Potential, path: Path, *, raw_noise: float = 0.0) 
 def _config(potential: Potential) -> dict[str, Any]:
     arguments = {k: v for k, v in potential.backbone.init_args.items() if k not in _NOT_THEIRS}
     experts = arguments["num_experts"] > 0
+    mapping = potential.backbone.init_args["dataset_mapping"]
+    if mapping is not None:
+        arguments |= {"dataset_mapping": mapping, "dataset_list": sorted(mapping)}
     arguments["use_dataset_embedding"] = arguments["dataset_list"] is not None
+    levels = potential.head.init_args["dataset_mapping"]
+    wrapper = "DatasetSpecificSingleHeadWrapper" if levels is None else "DatasetSpecificMoEWrapper"
     return {
         "_target_": "fairchem.core.models.base.HydraModel",
         "backbone": {
@@ -76,8 +81,9 @@ def _config(potential: Potential) -> dict[str, Any]:
         },
         "heads": {
             "efs": {
-                "module": _UMA + "escn_moe.DatasetSpecificSingleHeadWrapper",
+                "module": _UMA + f"escn_moe.{wrapper}",
                 "head_cls": _UMA + "escn_md.MLP_EFS_Head",
+                **({} if levels is None else {"dataset_mapping": levels}),
                 "dataset_names": potential.datasets,
                 "wrap_property": True,
                 "head_kwargs": {"wrap_property": False},
