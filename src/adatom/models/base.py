@@ -142,6 +142,12 @@ class Backbone(Configurable):
             return None
         return f"{type(self).__name__} has no {mode} execution."
 
+    def default_head(self) -> Head:
+        """Return a new head for a potential whose configuration names none."""
+        from adatom.models.energy_head import EnergyHead
+
+        return EnergyHead(self.num_channels, self.num_channels)
+
     @abstractmethod
     def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:
         """Compute node features.

@@ -19,7 +19,7 @@ def new_potential(
 
     Args:
         backbone: The network.
-        head: None makes an ``EnergyHead`` as wide as the network.
+        head: None takes the network's ``default_head``.
         tasks: Complete.
         data: Set up for a training.
 
@@ -27,10 +27,8 @@ def new_potential(
         ConfigError: If the scales of the tasks contradict each other.
         OutOfDomainError: If validation structures have elements that no training structure has.
     """
-    from adatom.models.energy_head import EnergyHead
-
     if head is None:
-        head = EnergyHead(backbone.num_channels, backbone.num_channels)
+        head = backbone.default_head()
     check_scales(tasks, head.gives)
     domains = {name: fact.domain for name, fact in data.facts.items()}
     metadata = {"training_data": data.fingerprints}
