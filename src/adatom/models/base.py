@@ -74,8 +74,24 @@ class _RecordsArguments(ABCMeta):
         bound = inspect.signature(constructor).bind(None, *args, **kwargs)
         bound.apply_defaults()
         instance = super().__call__(*args, **kwargs)
-        instance.init_args = dict(list(bound.arguments.items())[1:])
+        given = dict(list(bound.arguments.items())[1:])
+        for name, parameter in bound.signature.parameters.items():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                given |= given.pop(name)
+            elif parameter.kind is parameter.VAR_POSITIONAL:
+                # Of nn.Module, where a class has no constructor of its own.
+                del given[name]
+        instance.init_args = {name: _plain(value) for name, value in given.items()}
         return instance
+
+
+def _plain(value: Any) -> Any:
+    """Return a part that is a module itself as its class path and arguments."""
+    if not isinstance(value, Configurable):
+        return value
+    cls = type(value)
+    path = f"{cls.__module__}.{cls.__qualname__}"
+    return {"class_path": path, "init_args": value.init_args}
 
 
 class Configurable(nn.Module, metaclass=_RecordsArguments):
