@@ -17,7 +17,7 @@ from adatom.cli.main import main
 from adatom.core.errors import DataError
 from adatom.data.atomic_data import AtomicData
 from adatom.data.open_dataset import open_dataset
-from adatom.training import data_module, index, lazy_systems
+from adatom.training import examination, index, lazy_systems
 from adatom.training.batch_loader import BatchLoader
 from adatom.training.batching import BatchLimits, BatchPlan, StructureSizes
 from adatom.training.columns import columns_of, examples_of, join
@@ -142,7 +142,7 @@ def test_large_data_are_noticed(
     monkeypatch.setattr(lazy_systems, "_BYTES_PER_ATOM", 10**10)
     assert is_lazy()
     assert "too large for the memory" in capsys.readouterr().err
-    monkeypatch.setattr(data_module, "_EXAMINED", 5)
+    monkeypatch.setattr(examination, "_EXAMINED", 5)
     AtomisticDataModule(str(database)).setup("fit")
     assert "5 at random are examined" in capsys.readouterr().err
 

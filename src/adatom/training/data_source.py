@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -28,3 +29,13 @@ class DataSource:
     units: dict[str, str] | None = None
     index: str | None = None
     key_map: dict[str, str] | None = None
+
+
+#: One path, one source, or several of them.
+Sources = str | DataSource | list[str | DataSource]
+
+
+def as_sources(sources: Sources) -> list[DataSource]:
+    """Return a list of sources from any of the forms a configuration may use."""
+    several: Sequence[str | DataSource] = sources if isinstance(sources, list) else [sources]
+    return [DataSource(path=s) if isinstance(s, str) else s for s in several]
