@@ -23,7 +23,7 @@ class Neighborhood:
         target: ``[E]`` int64; atom i, non-decreasing.
         vectors: ``[E, 3]`` in angstrom, ``r_j - r_i + n @ cell``, in the model's dtype. Forces and
             stress are derivatives with respect to these, so a backbone must take geometry from
-            here and never from ``data.pos`` or ``data.cell``.
+            here, and from ``data.pos`` or ``data.cell`` only where it says ``uses_positions``.
         counts: ``[B]`` int64; edges per system, grouped in batch order.
     """
 
@@ -137,6 +137,8 @@ class Backbone(Configurable):
         num_channels: C of :class:`NodeFeatures`.
         max_num_elements: Atomic numbers must be below this.
         reflection_invariant: Whether mirror images are promised the same energy.
+        uses_positions: Whether it takes geometry from ``data.pos`` or ``data.cell`` too. Forces,
+            stress and Hessian are right then as well; atomic virials cannot be had.
         execution: How to compute; set by whoever prepares a potential for use.
     """
 
@@ -146,6 +148,7 @@ class Backbone(Configurable):
     num_channels: int
     max_num_elements: int = 100
     reflection_invariant: bool = False
+    uses_positions: bool = False
     execution: Execution = Execution()
 
     def unavailable(self, mode: str) -> str | None:

@@ -42,6 +42,7 @@ class GraphNetwork(Backbone):
         self.max_neighbors = self.network.max_neighbors
         self.max_num_elements = self.network.max_num_elements
         self.reflection_invariant = self.network.reflection_invariant
+        self.uses_positions = True
         self.num_message_layers = 1
         self.num_channels = 1
 
