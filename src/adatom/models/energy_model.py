@@ -28,6 +28,9 @@ class AbstractEnergyModel(Configurable):
         max_neighbors: Limit of edges into an atom, or None.
         max_num_elements: Atomic numbers must be below this.
         reflection_invariant: Whether mirror images are promised the same energy.
+        ignores_images: Whether the energy may change when atoms are moved by lattice vectors. A
+            network that takes differences of positions of a periodic system for its edges is
+            refused unless it says so here.
     """
 
     framework: ClassVar[Framework] = "native"
@@ -35,6 +38,7 @@ class AbstractEnergyModel(Configurable):
     max_neighbors: int | None = None
     max_num_elements: int = 100
     reflection_invariant: bool = False
+    ignores_images: bool = False
 
     @abstractmethod
     def forward(self, graph: Any) -> torch.Tensor:
@@ -42,7 +46,8 @@ class AbstractEnergyModel(Configurable):
 
         Args:
             graph: A batch as the framework's graph; N atoms, E edges, B systems. Names and shapes
-                are those of :class:`~adatom.data.frameworks.plain_graph.PlainGraph`.
+                are those of :class:`~adatom.data.frameworks.plain_graph.PlainGraph`; a DGL graph
+                has them in ``ndata``, ``edata`` and ``system_data``. It has no labels.
         """
 
 

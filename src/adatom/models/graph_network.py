@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
-from adatom.core.errors import ConfigError
+from adatom.core.errors import ConfigError, unknown_name
 from adatom.data.atomic_data import AtomicData
+from adatom.data.frameworks.dgl import to_dgl
 from adatom.data.frameworks.plain_graph import to_plain
+from adatom.data.frameworks.pyg import to_pyg
 from adatom.models.base import Backbone, Head, Neighborhood, NodeFeatures
 from adatom.models.energy_model import AbstractEnergyModel
+from adatom.models.periodic_images import require_images
+
+#: What makes the graph of each framework.
+_CONVERSIONS: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {"native": to_plain, "pyg": to_pyg, "dgl": to_dgl}
+)
 
 
 class NetworkEnergies(Head):
@@ -32,12 +42,17 @@ class GraphNetwork(Backbone):
 
     Raises:
         ConfigError: If ``network`` names no such class.
-        UnknownNameError: If its class is not allowed.
+        UnknownNameError: If its class is not allowed, or its framework not known.
     """
 
     def __init__(self, network: AbstractEnergyModel | dict[str, Any]) -> None:
         super().__init__()
         self.network = _network(network)
+        framework = self.network.framework
+        if framework not in _CONVERSIONS:
+            raise unknown_name("framework", framework, _CONVERSIONS)
+        self._convert = _CONVERSIONS[framework]
+        self._trusted = self.network.ignores_images
         self.cutoff = self.network.cutoff
         self.max_neighbors = self.network.max_neighbors
         self.max_num_elements = self.network.max_num_elements
@@ -53,12 +68,22 @@ class GraphNetwork(Backbone):
     def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:
         """Return the energies of the atoms as scalars ``[N, 1]``.
 
+        The first periodic batch is computed with some atoms moved by lattice vectors too.
+
         Raises:
-            ConfigError: If the network returns another shape than it should.
+            ConfigError: If the network returns another shape than it should, or another energy for
+                the moved atoms.
         """
         vectors = edges[0].vectors
-        graph = to_plain(data, vectors=vectors, dtype=vectors.dtype)
-        return NodeFeatures(self._per_atom(self.network(graph), data)[:, None])
+        data = replace(data, labels={})
+        if not self._trusted and bool(data.pbc.any()):
+            require_images(self.network, lambda moved: self._energies(moved, vectors), data)
+            self._trusted = True
+        return NodeFeatures(self._energies(data, vectors)[:, None])
+
+    def _energies(self, data: AtomicData, vectors: torch.Tensor) -> torch.Tensor:
+        graph = self._convert(data, vectors=vectors, dtype=vectors.dtype)
+        return self._per_atom(self.network(graph), data)
 
     def _per_atom(self, energies: torch.Tensor, data: AtomicData) -> torch.Tensor:
         found = tuple(energies.shape)

@@ -78,7 +78,7 @@ def to_plain(
         dtype: Of positions, cell and edge vectors; None keeps theirs.
 
     Raises:
-        GraphError: If ``data`` has no edges.
+        GraphError: If ``data`` has no edges, or ``vectors`` is for other edges.
     """
     if data.edges is None:
         raise GraphError(
@@ -87,6 +87,11 @@ def to_plain(
         )
     if vectors is None:
         vectors = data.edges.vectors(data.pos, data.cell)
+    if len(vectors) != data.edges.num_edges:
+        raise GraphError(
+            f"A graph of {data.edges.num_edges} edges is given {len(vectors)} edge vectors",
+            expected="all edges of its systems: a network of graphs sees no part of them",
+        )
     return PlainGraph(
         atomic_numbers=data.atomic_numbers,
         pos=data.pos.to(dtype or data.pos.dtype),
