@@ -3,7 +3,7 @@
 Names are those of the Open Catalyst files: ``pos``, ``atomic_numbers``, ``cell``, ``natoms``,
 ``tags``, ``fixed``, ``edge_index``, ``cell_offsets``, and for labels ``y`` (energy), ``force``,
 ``y_relaxed``, ``pos_relaxed``; ``stress`` has its own name and any other label the prefix
-``label_``.
+``label_``. ``sid`` is the whole identifier; the ``fid`` of a graph from elsewhere is joined to it.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ def data_from(fields: Fields, what: str) -> AtomicData:
         dataset=_texts(systems.get("dataset", ["default"] * count)),
         tags=_numbers(atoms.get("tags", zeros)),
         fixed=atoms.get("fixed", zeros).bool(),
-        sid=_texts(systems.get("sid", range(count))),
+        sid=_identifiers(systems, count),
         labels=_labels(atoms, systems),
     )
     data.edges = _edges(fields, data, what)
@@ -179,6 +179,15 @@ def _edges(fields: Fields, data: AtomicData, what: str) -> Edges | None:
 
 def _numbers(values: Any) -> torch.Tensor:
     return torch.as_tensor(values).reshape(-1).long()
+
+
+def _identifiers(systems: Mapping[str, Any], count: int) -> list[str]:
+    """Return the sid of each system, joined with the frame as in files that have both."""
+    sid = _texts(systems.get("sid", range(count)))
+    if systems.get("fid") is None:
+        return sid
+    frames = _texts(systems["fid"])
+    return [f"{of}-frame-{frame}" for of, frame in zip(sid, frames, strict=True)]
 
 
 def _texts(values: Any) -> list[str]:
