@@ -27,6 +27,7 @@ from adatom.training.checkpointing.tensors import load_tensors
 from adatom.training.checkpointing.writer import CheckpointWriter
 from adatom.training.data_module import AtomisticDataModule
 from adatom.training.environment import launched_environment
+from adatom.training.process_group import end_process_group_at_exit
 from adatom.training.resume import random_state
 from adatom.training.sharding import copy_from_first_rank, shard
 from adatom.training.train_strategy import TrainStrategy
@@ -81,6 +82,7 @@ class UnitStrategy(DDPStrategy):
         """Join the process group, if there are several processes."""
         if not self._is_alone:
             super().setup_environment()
+            end_process_group_at_exit()
             return
         if self.accelerator is None:
             raise ConfigError("The strategy has no accelerator", fix="Pass it to a Trainer.")
