@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,9 +19,26 @@ if TYPE_CHECKING:
 #: Columns of a table that goes to a file or pipe, where nothing should be cut off.
 _PIPE_WIDTH = 240
 
+_is_muted: ContextVar[bool] = ContextVar("is_muted", default=False)
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Show no messages and no progress bars inside this context; results are still shown.
+
+    Of several processes that do the same, all but one are muted.
+    """
+    token = _is_muted.set(True)
+    try:
+        yield
+    finally:
+        _is_muted.reset(token)
+
 
 def say(message: str) -> None:
     """Write one message to standard error."""
+    if _is_muted.get():
+        return
     sys.stderr.write(message + "\n")
     sys.stderr.flush()
 
@@ -105,6 +123,7 @@ def progress(description: str, total: float | None) -> Iterator[ProgressBar]:
         console=_console(stderr=True),
         # A piped standard output must not be drawn into the bar on standard error.
         redirect_stdout=sys.stdout.isatty(),
+        disable=_is_muted.get(),
     )
     with bar:
         yield ProgressBar(bar, bar.add_task(description, total=total, info=""))
