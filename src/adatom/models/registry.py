@@ -25,6 +25,7 @@ _OWN = {
     "eSCNMDBackbone": "adatom.models.escn_md",
     "GraphConvModel": "adatom.models.gcn",
     "EGNN": "adatom.models.egnn",
+    "DimeNetPlusPlus": "adatom.models.dimenet",
     "EnergyHead": "adatom.models.energy_head",
     "ForceHead": "adatom.models.direct_heads",
     "StressHead": "adatom.models.direct_heads",
