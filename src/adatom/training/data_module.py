@@ -12,15 +12,15 @@ from typing import Any, Literal
 import lightning as L  # noqa: N812 (the name that Lightning's documentation uses)
 import numpy as np
 
-from adatom.core.console import progress
 from adatom.core.errors import ConfigError, DataError, unknown_name
 from adatom.data.atomic_data import AtomicData
 from adatom.data.doctor import Finding
 from adatom.training.batch_loader import BatchLoader, StepLoader
 from adatom.training.batching import Balance, BatchLimits, BatchPlan, Rows, StructureSizes
 from adatom.training.columns import examples_of
-from adatom.training.data_source import Sources, as_sources
+from adatom.training.data_source import Sources, as_sources, refuse_mixed_energies
 from adatom.training.examination import examine
+from adatom.training.graph_loader import with_edges
 from adatom.training.index import edge_counts
 from adatom.training.lazy_systems import LazySystems
 from adatom.training.mixture import MixedOrder, Mixture, sampling_ratios
@@ -108,6 +108,8 @@ class AtomisticDataModule(L.LightningDataModule):
             edges=max_edges and max_edges * eval_factor,
         )
         self._sources = {"train": train, "val": val, "test": test, "predict": predict}
+        given = [source for source in (train, val, test) if source is not None]
+        refuse_mixed_energies([one for source in given for one in as_sources(source)])
         self._val_fraction = val_fraction
         self.seed = seed
         #: Set by the module that trains, from ``trainer.accumulate_grad_batches``.
@@ -197,18 +199,8 @@ class AtomisticDataModule(L.LightningDataModule):
         The cutoff is that of the trainer's module.
         """
         if part not in self._graphs:
-            module: Any = self._trainer.lightning_module
-            cutoff, limit = module.backbone.cutoff, module.backbone.max_neighbors
             systems = self._part(part).systems
-            if isinstance(systems, LazySystems):
-                self._graphs[part] = systems.with_edges(cutoff, limit)
-                return self._graphs[part]
-            with progress(f"Neighbor lists ({part})", len(systems)) as bar:
-                found = []
-                for system in systems:
-                    found.append(system.with_edges(cutoff, max_neighbors=limit))
-                    bar.advance()
-            self._graphs[part] = found
+            self._graphs[part] = with_edges(systems, *self._reach, f"Neighbor lists ({part})")
         return self._graphs[part]
 
     def num_steps(self, epochs: int) -> int:
@@ -267,6 +259,12 @@ class AtomisticDataModule(L.LightningDataModule):
         return self.trainer
 
     @property
+    def _reach(self) -> tuple[float, int | None]:
+        """Cutoff and largest number of neighbors of the network that is trained."""
+        module: Any = self._trainer.lightning_module
+        return module.backbone.cutoff, module.backbone.max_neighbors
+
+    @property
     def _folder(self) -> Path | None:
         if self.index_folder is None and self.trainer is not None:
             return Path(self.trainer.default_root_dir) / "index"
@@ -277,6 +275,9 @@ class AtomisticDataModule(L.LightningDataModule):
         return self._trainer.current_epoch, done * self.batches_per_step
 
     def _train_plan(self) -> BatchPlan:
+        return self._shuffled(self._sizes_of("train"))
+
+    def _shuffled(self, sizes: StructureSizes) -> BatchPlan:
         order = None
         if self._mixture is not None:
             columns = self._part("train").columns
@@ -284,7 +285,7 @@ class AtomisticDataModule(L.LightningDataModule):
             ratios = sampling_ratios(self._mixture, Counter(datasets))
             order = MixedOrder(datasets, ratios, self.seed)
         return BatchPlan(
-            self._sizes_of("train"),
+            sizes,
             self.limits,
             self.seed,
             order=order,
@@ -292,12 +293,12 @@ class AtomisticDataModule(L.LightningDataModule):
             planned_world=self._planned_world,
         )
 
+    def _in_order(self, sizes: StructureSizes) -> BatchPlan:
+        return BatchPlan(sizes, self._eval_limits, None, allow_oversize=True)
+
     def _ordered(self, part: str) -> BatchLoader:
-        sizes = self._sizes_of(part)
         # Every evaluation begins at the first batch.
-        return self._loader(
-            part, BatchPlan(sizes, self._eval_limits, None, allow_oversize=True), lambda: (0, 0)
-        )
+        return self._loader(part, self._in_order(self._sizes_of(part)), lambda: (0, 0))
 
     def _loader(
         self, part: str, plan: BatchPlan, position: Callable[[], tuple[int, int]]
@@ -311,17 +312,17 @@ class AtomisticDataModule(L.LightningDataModule):
         if part not in self._sizes:
             graphs = self.graphs(part)
             if isinstance(graphs, LazySystems):
-                self._sizes[part] = self._lazy_sizes(part, graphs)
+                self._sizes[part] = self._lazy_sizes(part, graphs, *self._reach)
             else:
                 self._sizes[part] = StructureSizes.of(graphs)
         return self._sizes[part]
 
-    def _lazy_sizes(self, part: str, graphs: LazySystems) -> StructureSizes:
+    def _lazy_sizes(
+        self, part: str, graphs: LazySystems, cutoff: float, limit: int | None
+    ) -> StructureSizes:
         """Take sizes from the index; edges are counted only if they are asked for."""
         edges = None
         if self.limits.edges is not None or self._balance == "edges":
-            module: Any = self._trainer.lightning_module
-            cutoff, limit = module.backbone.cutoff, module.backbone.max_neighbors
             folder, workers = self._folder, self._num_workers
             found = [
                 edge_counts(source, cutoff, limit, folder, workers=workers)

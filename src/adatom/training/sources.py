@@ -15,11 +15,9 @@ from adatom.core.console import say
 from adatom.core.errors import DataError, MissingLabelError
 from adatom.data.atomic_data import AtomicData
 from adatom.data.element_references import solve_grouped_references
-from adatom.data.open_dataset import open_dataset
-from adatom.data.structure_dataset import StructureDataset
 from adatom.tasks.domain import Domain
 from adatom.training.columns import Columns, Floats, columns_of, join
-from adatom.training.data_source import DataSource
+from adatom.training.data_source import DataSource, open_source
 from adatom.training.index import index_of
 from adatom.training.lazy_systems import LazySystems, too_large
 
@@ -66,7 +64,7 @@ def read_sources(
         DataError: If a structure is not usable.
         FileAccessError: If a file cannot be read.
     """
-    opened = [_opened(source) for source in sources]
+    opened = [open_source(source) for source in sources]
     if in_memory is None:
         in_memory = not too_large(opened)
         if not in_memory:
@@ -80,17 +78,6 @@ def read_sources(
         source.trust()  # every structure was looked at for the index
     prints = [fingerprint for _, fingerprint in indexes]
     return Structures(LazySystems(opened), prints, join([columns for columns, _ in indexes]))
-
-
-def _opened(source: DataSource) -> StructureDataset:
-    return open_dataset(
-        source.path,
-        dataset=source.dataset,
-        label_keys=source.label_keys,
-        units=source.units,
-        key_map=source.key_map,
-        index=source.index,
-    )
 
 
 def _some(systems: Sequence[AtomicData], rows: Sequence[int]) -> list[AtomicData]:
