@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatter
 
 from adatom.core.errors import ConfigError
 from adatom.report.plots import COLORS
@@ -102,3 +103,13 @@ def _draw(axes: Axes, panel: ZooPanel, quantity: str, names: Sequence[str]) -> N
             label=point.name,
         )
     axes.set(xscale="log", yscale="log", xlabel=quantity)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(_PlainNumbers())
+        axis.set_minor_formatter(_PlainNumbers())
+
+
+class _PlainNumbers(LogFormatter):
+    """Labels where matplotlib wants them, without powers of ten."""
+
+    def __call__(self, x: float, pos: int | None = None) -> str:
+        return f"{x:,.10g}" if super().__call__(x, pos) else ""
