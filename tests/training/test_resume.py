@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,10 @@ def test_a_run_that_ends_inside_an_epoch_is_validated_there(
 ) -> None:
     eight = config(trainer="{max_epochs: -1, max_steps: 8, deterministic: true}")
     whole = tmp_path / "whole"
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    handlers = [signal.getsignal(number) for number in signals]
     run(eight, whole)
+    assert handlers == [signal.getsignal(number) for number in signals]
     result = json.loads((whole / "result.json").read_text())
     assert result["reason"] == "all steps done"
     rows = [line.split(",") for line in (whole / "metrics.csv").read_text().splitlines()]
