@@ -132,23 +132,37 @@ def normalized(matrix: torch.Tensor) -> torch.Tensor:
     return matrix / (1 + (matrix.abs() ** 2).sum() / 2).sqrt()
 
 
-def features_by_loops(net: GAANet, data: AtomicData) -> torch.Tensor:
+def pair_features(net: GAANet, pair: tuple[int, int], length: torch.Tensor) -> torch.Tensor:
+    own, other = net.element.weight[pair[0]], net.element.weight[pair[1]]
+    both = torch.cat([own + other, other - own])
+    if not net.num_radial:
+        return both @ net.pair.weight.T + net.pair.bias
+    centers = torch.linspace(0, net.cutoff, net.num_radial, dtype=torch.float64)
+    spread = 2 * net.cutoff / (net.num_radial - 1)
+    basis = torch.exp(-0.5 * ((length - centers) / spread) ** 2)
+    return mlp(net.pair, torch.cat([both, basis]))
+
+
+def cloud_of(net: GAANet, data: AtomicData, atom: int) -> list[Any]:
+    """Return matrix, features and envelope of each point."""
     assert data.edges is not None
     vectors = data.edges.vectors(data.pos, data.cell)
+    points = [(atom, torch.zeros(3, dtype=torch.float64))]
+    for (source, target), vector in zip(data.edges.index.T.tolist(), vectors, strict=True):
+        points += [(source, vector)] if target == atom else []
+    numbers, cloud = data.atomic_numbers.tolist(), []
+    for source, vector in points:
+        x = vector.norm() / net.cutoff
+        row = pair_features(net, (numbers[atom], numbers[source]), vector.norm())
+        envelope = 1 - 21 * x**5 + 35 * x**6 - 15 * x**7
+        cloud.append((matrix_of(vector * 2 / net.cutoff), row, envelope))
+    return cloud
+
+
+def features_by_loops(net: GAANet, data: AtomicData) -> torch.Tensor:
     rows = []
     for atom in range(data.num_atoms):
-        cloud = []
-        points = [(atom, torch.zeros(3, dtype=torch.float64), torch.tensor(1.0).double())]
-        for (source, target), vector in zip(data.edges.index.T.tolist(), vectors, strict=True):
-            if target == atom:
-                x = vector.norm() / net.cutoff
-                points.append((source, vector, 1 - 21 * x**5 + 35 * x**6 - 15 * x**7))
-        own = net.element.weight[data.atomic_numbers[atom]]
-        for source, vector, envelope in points:
-            other = net.element.weight[data.atomic_numbers[source]]
-            both = torch.cat([own + other, other - own])
-            row = both @ net.pair.weight.T + net.pair.bias
-            cloud.append((matrix_of(vector * 2 / net.cutoff), row, envelope))
+        cloud = cloud_of(net, data, atom)
         start = [point[0] for point in cloud]
         for layer in net.rounds:
             turned = [normalized(m) for m in new_matrices(layer.turn, cloud)]
@@ -177,8 +191,8 @@ def features_by_loops(net: GAANet, data: AtomicData) -> torch.Tensor:
     [
         {},
         {"rank": 1},
-        {"rank": 1, "merge_fun": "concat", "join_fun": "concat", "depth": 0},
-        {"merge_fun": "concat", "join_fun": "concat", "invariant_mode": "partial"},
+        {"rank": 1, "merge_fun": "mean", "join_fun": "mean", "depth": 0},
+        {"merge_fun": "mean", "join_fun": "mean", "invariant_mode": "partial", "num_radial": 0},
         {"invariant_mode": "single", "residual": False, "depth": 2, "nonlinearities": False},
         {"reflection_invariant": False, "depth": 2},
     ],
@@ -285,6 +299,7 @@ def test_readout_chooses_the_head():
         ({"cutoff": 0.0}, ConfigError, "cutoff is 0.0"),
         ({"dilation": 0.0}, ConfigError, "dilation is 0.0"),
         ({"hidden_dim": 0}, ConfigError, "hidden_dim is 0"),
+        ({"num_radial": 1}, ConfigError, "num_radial is 1"),
         ({"depth": -1}, ConfigError, "depth is -1"),
         ({"activation": "silly"}, UnknownNameError, "activation"),
     ],

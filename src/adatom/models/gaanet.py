@@ -13,10 +13,12 @@ square of the number of neighbors, for every atom.
 
 What differs from the paper, and why: its cloud is the whole system; here it is a neighborhood, with
 weights that vanish smoothly at the cutoff, so that the energy is extensive and has two continuous
-derivatives. Its momentum norms are running statistics of batches; here layer norms, which do not
-depend on what else is in the batch or on which process it is. Multivectors are divided by
-``sqrt(1 + |R|^2)``, which is smooth at zero. The embedding of elements is a table instead of a line
-through the atomic number.
+derivatives. Its momentum norms are running statistics of batches; here layer norms at the end of
+each round, which do not depend on what else is in the batch or on which process it is, and no norm
+inside the networks of tuples, where the size of the invariants is what is to be learned from.
+Multivectors are divided by ``sqrt(1 + |R|^2)``, which is smooth at zero. The embedding of elements
+is a table instead of a line through the atomic number. V_ij also sees Gaussians of the distance,
+from which short distances are told apart faster than from the distance itself (``num_radial``).
 """
 
 from __future__ import annotations
@@ -40,13 +42,16 @@ from adatom.nn.geometric_attention import (
     MultivectorAttention,
 )
 from adatom.nn.neighbor_clouds import neighbor_clouds
-from adatom.nn.radial import polynomial_envelope
+from adatom.nn.radial import gaussian_basis, polynomial_envelope
 
 
 class GAANet(Backbone):
     """Geometric algebra attention over neighborhoods (see the module's text for the equations).
 
     It is strictly local: an atom's energy depends on what is within one cutoff of it.
+
+    ``merge_fun`` and ``join_fun`` are ``concat`` unless told otherwise: with ``mean`` a new network
+    starts with features that hardly depend on the geometry, and learns slowly.
 
     Args:
         hidden_dim: H, channels of the features.
@@ -55,6 +60,7 @@ class GAANet(Backbone):
         cutoff: In angstrom.
         max_neighbors: Limit used when the neighbor list is built, or None. With a limit the energy
             jumps where one neighbor takes the place of another.
+        num_radial: K, Gaussians of the distance in V_ij; 0 leaves them out, as the paper does.
         dilation: Width of the hidden layers over H.
         merge_fun: How the features of a tuple's neighbors are combined: ``mean`` or ``concat``.
         join_fun: How this is combined with the value of the invariants: ``mean`` or ``concat``.
@@ -80,9 +86,10 @@ class GAANet(Backbone):
         rank: Literal[1, 2] = 2,
         cutoff: float = 5.0,
         max_neighbors: int | None = None,
+        num_radial: int = 16,
         dilation: float = 2.0,
-        merge_fun: str = "mean",
-        join_fun: str = "mean",
+        merge_fun: str = "concat",
+        join_fun: str = "concat",
         invariant_mode: str = "full",
         residual: bool = True,
         nonlinearities: bool = True,
@@ -93,10 +100,15 @@ class GAANet(Backbone):
     ) -> None:
         super().__init__()
         _check_sizes(
-            hidden_dim=(hidden_dim, 1), depth=(depth, 0), max_num_elements=(max_num_elements, 1)
+            hidden_dim=(hidden_dim, 1),
+            depth=(depth, 0),
+            num_radial=(num_radial, 0),
+            max_num_elements=(max_num_elements, 1),
         )
         if not cutoff > 0:
             raise ConfigError(f"The cutoff is {cutoff}", expected="a positive length in angstrom")
+        if num_radial == 1:
+            raise ConfigError("num_radial is 1", expected="0 (no radial basis) or at least 2")
         if not dilation > 0:
             raise ConfigError(f"The dilation is {dilation}", expected="a positive number")
         if readout not in REDUCTIONS:
@@ -119,7 +131,10 @@ class GAANet(Backbone):
             reflection_invariant,
         )
         self.element = nn.Embedding(max_num_elements, hidden_dim)
-        self.pair = nn.Linear(2 * hidden_dim, hidden_dim)
+        self.num_radial = num_radial
+        self.pair: nn.Module = nn.Linear(2 * hidden_dim, hidden_dim)
+        if num_radial:
+            self.pair = self.options.network(2 * hidden_dim + num_radial, hidden_dim)
         rounds = [
             Round(self.options, residual=residual, nonlinear=nonlinearities, last=k == depth)
             for k in range(depth + 1)
@@ -146,17 +161,22 @@ class GAANet(Backbone):
 
         They are the edges, the atoms themselves, and one point outside of all clouds.
         """
-        origins = near.vectors.new_zeros(len(elements) + 1, 3)
+        count, distances = len(elements), near.vectors.norm(dim=1)
+        origins = near.vectors.new_zeros(count + 1, 3)
         # In units of half the cutoff, lengths are of order one.
         vectors = torch.cat([near.vectors, origins]) * (2 / self.cutoff)
         own = torch.cat([elements.index_select(0, near.target), elements])
         other = torch.cat([elements.index_select(0, near.source), elements])
-        features = self.pair(torch.cat([own + other, other - own], dim=1))
-        envelope = polynomial_envelope(near.vectors.norm(dim=1), self.cutoff)
+        seen = [own + other, other - own]
+        if self.num_radial:
+            lengths = torch.cat([distances, distances.new_zeros(count)])
+            seen.append(gaussian_basis(lengths, self.cutoff, self.num_radial))
+        features = self.pair(torch.cat(seen, dim=1))
+        envelope = polynomial_envelope(distances, self.cutoff)
         return (
             vectors,
             torch.cat([features, features.new_zeros(1, self.num_channels)]),
-            torch.cat([envelope, envelope.new_ones(len(elements)), envelope.new_zeros(1)]),
+            torch.cat([envelope, envelope.new_ones(count), envelope.new_zeros(1)]),
         )
 
     def _rounds(self, points: tuple[torch.Tensor, ...], table: torch.Tensor) -> torch.Tensor:

@@ -27,6 +27,7 @@ from torch import nn
 from adatom.core.errors import ConfigError, unknown_name
 from adatom.nn.activations import activation as activation_of
 from adatom.nn.geometric_algebra import geometric_product, invariants, products_of_pairs
+from adatom.nn.initialization import AFTER_SILU, linear
 
 #: The choices of ``merge_fun`` and ``join_fun``.
 COMBINATIONS = ("mean", "concat")
@@ -103,11 +104,11 @@ class AttentionOptions:
         return {"single": 1, "partial": 2, "full": 3}[self.invariant_mode]
 
     def network(self, inputs: int, outputs: int) -> nn.Sequential:
-        """Return Linear, activation, Linear."""
+        """Return Linear, activation, Linear, which keep the variance of their input at first."""
         return nn.Sequential(
-            nn.Linear(inputs, self.width),
+            linear(inputs, self.width),
             activation_of(self.activation),
-            nn.Linear(self.width, outputs),
+            linear(self.width, outputs, gain=AFTER_SILU),
         )
 
 
