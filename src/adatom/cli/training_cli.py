@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import tempfile
 import time
@@ -19,12 +18,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from adatom.checkpoint.format import load_potential
+from adatom.cli.optimizer_options import choose_optimizer
 from adatom.cli.trainer_options import TRAINER_CONSTANTS, TRAINER_DEFAULTS, check_precision
 from adatom.cli.training_parser import TrainingParser, names_data_class
 from adatom.cli.training_report import write_training_report
 from adatom.cli.tuning_tables import show_batches, show_rates
 from adatom.core.console import print_table, say
-from adatom.core.errors import ConfigError
 from adatom.data.writers import with_predictions, write_structures
 from adatom.models.registry import find_class, registered_classes
 from adatom.training.binding import ProcessBinding
@@ -36,7 +35,6 @@ from adatom.training.preflight import Preflight, PreflightDone
 from adatom.training.quiet import first_process_speaks, quiet_lightning
 from adatom.training.run_directory import RunDirectory
 from adatom.training.strategy import unit_strategy
-from adatom.training.torch_optimizer import TorchClass
 from adatom.training.train_unit import MLIPTrainEvalUnit
 from adatom.training.tuning import UnitTrainer
 from adatom.training.wandb_logger import WandbMetrics, WandbSettings
@@ -50,10 +48,6 @@ _CALLBACKS = ("binding", "preflight", "logging")
 
 #: Helpers before a training, which leave no run directory.
 _HELPERS = ("lr_find", "scale_batch")
-
-#: Settings of the model that an optimizer or a schedule of torch has instead.
-_OF_ADAMW = ("lr", "weight_decay", "legacy_single_group")
-_OF_COSINE = ("schedule", "warmup_fraction", "warmup_factor", "min_lr_factor")
 
 _OURS = {"model", "datamodule", "ckpt_path", "weights_only", "verbose", "dataloaders"}
 
@@ -139,24 +133,8 @@ class TrainingCLI(LightningCLI):
         self.config_init = self.parser.instantiate(self.config)
         self.datamodule = self._get(self.config_init, "data")
         self.model = self._get(self.config_init, "model")
-        self._choose_optimizer()
+        choose_optimizer(self.model.optimization, self._options)
         self.trainer = self.instantiate_trainer()
-
-    def _choose_optimizer(self) -> None:
-        """Hand over an optimizer or schedule of torch, unless settings of ours say otherwise."""
-        optimizer = _named(self._get(self.config, "optimizer"))
-        scheduler = _named(self._get(self.config, "lr_scheduler"))
-        replaced = list(_OF_ADAMW) if optimizer else []
-        replaced += _OF_COSINE if optimizer or scheduler else []
-        for name in replaced:
-            if self._options["model"][name] != _default_of(name):
-                key = "optimizer" if optimizer else "lr_scheduler"
-                raise ConfigError(
-                    f"model.{name} is set, which does nothing beside {key}", fix="Drop one of them."
-                )
-        self.model.optimization.optimizer = optimizer
-        self.model.optimization.scheduler = scheduler
-        self.model.optimization.interval = self._options["lr_scheduler_interval"]
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Make the trainer with the logs and callbacks of the run."""
@@ -321,16 +299,27 @@ class TrainingCLI(LightningCLI):
         return {k: v for k, v in config.items() if k not in _NOT_CONFIGURATION}
 
 
-def _command_line(arguments: list[str]) -> type[TrainingCLI]:
-    """Return the command line with the one command that is called, or all for the help.
+class _Names(TrainingCLI):
+    """Knows the names of the commands and none of their options, for the help and for mistakes.
 
     Each command's parser takes a good part of a second to build.
     """
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        del klass, subcommand
+        return self.init_parser(**kwargs)
+
+
+def _command_line(arguments: list[str]) -> type[TrainingCLI]:
+    """Return the command line with the one command that is called, or with all."""
     name = arguments[0] if arguments else ""
-    if name not in _COMMANDS:
-        return TrainingCLI
-    one = {name: _COMMANDS[name]}
-    return type("TrainingCLI", (TrainingCLI,), {"subcommands": staticmethod(lambda: one)})
+    if name in _COMMANDS:
+        one = {name: _COMMANDS[name]}
+        return type("TrainingCLI", (TrainingCLI,), {"subcommands": staticmethod(lambda: one)})
+    # A configuration before the command may have a part for each command.
+    return TrainingCLI if {"--config", "-c"} & set(arguments) else _Names
 
 
 def run_training(
@@ -369,15 +358,6 @@ def run_training(
             if ending.code == 1:  # Lightning's way to end after Ctrl-C
                 raise KeyboardInterrupt from ending
             raise
-
-
-def _default_of(name: str) -> Any:
-    return inspect.signature(MLIPTrainEvalUnit).parameters[name].default
-
-
-def _named(choice: Any) -> TorchClass | None:
-    """Return a class of torch and its arguments as a configuration has them."""
-    return choice and TorchClass(choice["class_path"], dict(choice.get("init_args") or {}))
 
 
 def _own(options: Mapping[str, Any]) -> dict[str, Any]:

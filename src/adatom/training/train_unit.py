@@ -276,7 +276,6 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
         del batch_idx
         batches = batch if isinstance(batch, list) else [batch]
         if self._profile_flops and self.trainer.global_step == 0:
-            # On all ranks, so that none waits for another.
             path = self._folder / "flops.json" if self.trainer.is_global_zero else None
             report_flops(self.potential, batches[0], self._loss_alone, path)
         # Here, not after the forward pass: that of several batches leaves gradients behind.
@@ -354,7 +353,7 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
 
         Raises:
             NonFiniteError: The weights have not been touched; the batch is saved.
-            ConfigError: If another algorithm than the norm is asked for.
+            ConfigError: For another algorithm than the norm.
         """
         if gradient_clip_algorithm not in (None, "norm"):
             found = f"gradient_clip_algorithm is {gradient_clip_algorithm!r}"
