@@ -337,6 +337,28 @@ def test_mistakes_are_one_sentence(
     assert complaint.count("\n") == 1
 
 
+def test_tf32_is_allowed_in_the_steps_only(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    step, validation = S2EFLightningModule.training_step, S2EFLightningModule.validation_step
+
+    def spy(what: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self: S2EFLightningModule, *args: Any) -> Any:
+            seen.append((what, torch.get_float32_matmul_precision()))
+            return original(self, *args)
+
+        return call
+
+    monkeypatch.setattr(S2EFLightningModule, "training_step", spy("train", step))
+    monkeypatch.setattr(S2EFLightningModule, "validation_step", spy("val", validation))
+    options = ["--config", str(config()), "--run_dir", str(tmp_path / "run"), *QUICK]
+    options += ["--trainer.max_epochs=1"]
+    assert adatom(["s2ef", "fit", *options, "--model.tf32"]) == 0
+    assert set(seen) == {("train", "high"), ("val", "highest")}
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
 def test_references_and_scale_of_relaxed_energies(relaxed_copper: Path) -> None:
     data = AtomisticDataModule(str(relaxed_copper), val_fraction=0.0, check=False)
     data.setup("fit")

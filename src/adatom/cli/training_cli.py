@@ -281,7 +281,8 @@ class TrainingCLI(LightningCLI):
         """Print what larger and larger batches cost."""
         self.datamodule.index_folder = self.run.path / "index"
         trainer: Any = self.trainer
-        show_batches(trainer.scale_batch(self.model, self.datamodule, **_own(options)))
+        setting = "data.init_args.batch_size" if self.subclass_mode_data else "data.batch_size"
+        show_batches(trainer.scale_batch(self.model, self.datamodule, **_own(options)), setting)
 
     def _measured(self) -> dict[str, float]:
         """Return what the last validation or test published."""

@@ -23,7 +23,10 @@ def show_rates(curve: RateCurve, *, of_torch: bool) -> None:
     print_table("Learning rate", ("learning rate", "loss (running mean)"), rows)
     key = "optimizer.init_args.lr" if of_torch else "model.lr"
     if curve.suggestion is None:
-        say("The loss did not fall at any learning rate; look at the data or at the first ones.")
+        say(
+            "No learning rate stands out: batches differ more than steps change the loss. Take "
+            "larger batches, more steps (--num_steps) or a higher --min_lr."
+        )
     else:
         say(
             f"The loss falls fastest at {curve.suggestion:.2g}. To use it: --{key} "
@@ -31,8 +34,13 @@ def show_rates(curve: RateCurve, *, of_torch: bool) -> None:
         )
 
 
-def show_batches(scaling: BatchScaling) -> None:
-    """Print what batches took, and which computes most structures per second."""
+def show_batches(scaling: BatchScaling, setting: str) -> None:
+    """Print what batches took, and which computes most structures per second.
+
+    Args:
+        scaling: What was measured.
+        setting: Option that sets the number of structures.
+    """
     rows = [
         (
             str(trial.structures),
@@ -49,8 +57,7 @@ def show_batches(scaling: BatchScaling) -> None:
     say(f"No larger batch was tried: {scaling.end}.")
     if scaling.trials:
         best = max(scaling.trials, key=lambda trial: trial.structures / trial.seconds)
-        setting = "--data.batch_size"
         say(
-            f"Batches of {best.structures} are the fastest. To use them: {setting} "
+            f"Batches of {best.structures} are the fastest. To use them: --{setting} "
             f"{best.structures}"
         )

@@ -29,7 +29,10 @@ class RateCurve:
 
     @property
     def suggestion(self) -> float | None:
-        """The learning rate where the loss falls most per decade; None if it never falls."""
+        """The learning rate where the loss falls most per decade, before it is lowest.
+
+        None if it is lowest within the first steps: then it fell by chance, or never.
+        """
         low = int(np.argmin(self.losses)) if self.losses else 0
         if low < _FIRST + 2:
             return None
