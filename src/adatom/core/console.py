@@ -24,7 +24,7 @@ _is_muted: ContextVar[bool] = ContextVar("is_muted", default=False)
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """Show no messages and no progress bars inside this context; results are still shown.
+    """Show nothing inside this context: no messages, results or progress bars.
 
     Of several processes that do the same, all but one are muted.
     """
@@ -45,6 +45,8 @@ def say(message: str) -> None:
 
 def show(text: str) -> None:
     """Write a result to standard output."""
+    if _is_muted.get():
+        return
     sys.stdout.write(text + "\n")
 
 
@@ -58,6 +60,8 @@ def print_table(
         columns: Headings.
         rows: One cell per column; None gives an empty cell.
     """
+    if _is_muted.get():
+        return
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text

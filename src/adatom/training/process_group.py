@@ -1,4 +1,4 @@
-"""The end of what connects the processes of a training."""
+"""What connects the processes of a training, and its end."""
 
 from __future__ import annotations
 
@@ -6,6 +6,21 @@ import atexit
 import gc
 
 from torch import distributed
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+#: All that were made since the processes were connected.
+_meshes: list[DeviceMesh] = []
+
+
+def mesh_of_all(device_type: str) -> DeviceMesh:
+    """Return the processes of the group as a mesh of one dimension, for shared out weights.
+
+    Args:
+        device_type: ``cpu`` or ``cuda``.
+    """
+    mesh = init_device_mesh(device_type, (distributed.get_world_size(),))
+    _meshes.append(mesh)
+    return mesh
 
 
 def end_process_group_at_exit() -> None:
@@ -26,5 +41,8 @@ def end_process_group() -> None:
     if not (distributed.is_available() and distributed.is_initialized()):
         return
     distributed.destroy_process_group()
+    while _meshes:
+        # Caches of torch keep a mesh for ever, and since torch 2.13 a mesh keeps its groups.
+        getattr(_meshes.pop(), "_pg_registry", {}).clear()
     # Trainer, strategy and module know each other: only the collector frees them.
     gc.collect()
