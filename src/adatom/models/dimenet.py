@@ -365,9 +365,8 @@ class AtomOutput(nn.Module):
     def forward(self, messages: torch.Tensor, graph: EdgeGraph) -> torch.Tensor:
         """Return ``[N, out_channels]`` for messages ``[E, C]``."""
         weighted = messages * self.radial(graph.radial)
-        outputs: torch.Tensor = self.layers(
-            segment_sum(weighted, graph.ends.target, graph.num_atoms)
-        )
+        sums = segment_sum(weighted, graph.ends.target, graph.num_atoms)
+        outputs: torch.Tensor = self.layers(sums)
         return outputs
 
 
