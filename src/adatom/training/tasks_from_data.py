@@ -134,7 +134,7 @@ def resolve_tasks(specs: Sequence[TaskSpec], facts: Mapping[str, DatasetFacts]) 
     for dataset in facts:
         if not any(dataset in task.datasets for task in done if task.property in _ENERGIES):
             raise ConfigError(
-                f"No task has the energy or relaxed energy of dataset {dataset!r}",
+                f"No task has the energy of dataset {dataset!r}, nor its relaxed energy",
                 fix="Add one (without loss_fn if it shall not be trained), or drop the data.",
             )
     return done
