@@ -60,6 +60,11 @@ class TrainingParser(Parser, LightningArgumentParser):
         unknown = re.search(r"dot import path string: (\S+)|given class_path '([^']+)'", message)
         if unknown:
             key = message.partition('"')[2].partition('"')[0]
+            known = (unknown[1] or unknown[2]) in registered_classes()
+            # Of a union, the class that was meant complains about something else than its name.
+            inner = re.search(r"^ *- (?!Expected a )(.+)$", message, re.MULTILINE)
+            if known and inner:
+                raise ConfigError(f"In {key!r}: {inner[1]}") from ex
             _refuse_class(key, unknown[1] or unknown[2], ex)
         super().error(message, ex)
 
