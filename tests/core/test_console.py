@@ -1,4 +1,4 @@
-from adatom.core.console import print_table, progress, say, show
+from adatom.core.console import muted, print_table, progress, say, show
 
 
 def test_results_go_to_stdout_and_messages_to_stderr(capsys):
@@ -31,3 +31,15 @@ def test_progress_without_a_total(capsys):
     with progress("Reading", None) as bar:
         bar.advance(5)
     assert "5/?" in capsys.readouterr().err
+
+
+def test_muted_shows_nothing_and_only_there(capsys):
+    with muted():
+        say("working")
+        show("42")
+        print_table("Errors", ["set"], [["a"]])
+        with progress("Training", 1) as bar:
+            bar.advance(loss=0.5)
+    assert capsys.readouterr() == ("", "")
+    say("again")
+    assert capsys.readouterr().err == "again\n"

@@ -10,13 +10,24 @@ import torch
 
 from adatom.core.errors import UnknownNameError
 from adatom.data.atomic_data import AtomicData
-from adatom.models.base import Backbone, Neighborhood, NodeFeatures
+from adatom.models.base import Backbone, Head, Neighborhood, NodeFeatures
 from adatom.models.contract import CHECKS, ContractError, Subject, run_contract
+from adatom.models.dimenet import DimeNetPlusPlus
+from adatom.models.egnn import EGNN
 from adatom.models.energy_head import EnergyHead
 from adatom.models.escn_md import eSCNMDBackbone
+from adatom.models.gaanet import GAANet
+from adatom.models.gcn import GraphConvModel
 from toy_backbone import ToyBackbone, ToyHead
 
 DATASETS = ["omat", "omol"]
+SMALL_DIMENET = {
+    "emb_size": 8,
+    "out_emb_size": 8,
+    "int_emb_size": 4,
+    "num_spherical": 4,
+    "num_radial": 4,
+}
 
 
 def escn_md(**changes: Any) -> Subject:
@@ -38,8 +49,24 @@ def escn_md(**changes: Any) -> Subject:
     )
 
 
+def with_default_head(backbone: type[Backbone], **arguments: Any) -> Subject:
+    """Build a subject with the head that the backbone has by default."""
+
+    def make() -> tuple[Backbone, Head]:
+        made = backbone(**arguments)
+        return made, made.default_head()
+
+    return Subject(make)
+
+
 SUBJECTS = {
     "toy": Subject(lambda: (ToyBackbone(), ToyHead()), charges=(0, 1)),
+    "gcn": with_default_head(GraphConvModel, cutoff=4.5),
+    "egnn": with_default_head(EGNN, cutoff=4.5, hidden_dim=8),
+    "egnn-softmax": with_default_head(EGNN, cutoff=4.5, hidden_dim=8, attention="softmax"),
+    "dimenet": with_default_head(DimeNetPlusPlus, cutoff=4.5, num_blocks=2, **SMALL_DIMENET),
+    "gaanet": with_default_head(GAANet, cutoff=3.0, hidden_dim=8, depth=1),
+    "gaanet-rank1": with_default_head(GAANet, cutoff=4.5, hidden_dim=8, rank=1, readout="mean"),
     **{
         f"escn_md-l{lmax}m{mmax}-{experts}experts": escn_md(
             lmax=lmax, mmax=mmax, num_experts=experts

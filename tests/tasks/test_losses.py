@@ -136,7 +136,7 @@ def test_batches_add_up(reduction: str) -> None:
 def test_rows_outside_the_mask_reach_neither_value_nor_gradient(
     prop: str, name: str, reduction: str
 ) -> None:
-    shape = {"energy": (3,), "forces": (3, 3), "stress": (3, 3, 3)}[prop]
+    shape = {"forces": (3, 3), "stress": (3, 3, 3)}.get(prop, (3,))
     weight = torch.ones(shape, requires_grad=True)
     broken = torch.zeros(shape)
     broken[1] = torch.nan
@@ -170,7 +170,7 @@ def test_components_of_a_stress_are_masked_one_by_one() -> None:
     ("prop", "name"), [(prop, name) for prop, table in LOSSES.items() for name in table]
 )
 def test_nothing_labelled_is_zero_and_differentiable(prop: str, name: str) -> None:
-    shape = {"energy": (2,), "forces": (2, 3), "stress": (2, 3, 3)}[prop]
+    shape = {"forces": (2, 3), "stress": (2, 3, 3)}.get(prop, (2,))
     weight = torch.ones(shape, requires_grad=True)
     mask = torch.zeros(2, dtype=torch.bool)
     found = sums(prop, name, weight, torch.full(shape, torch.nan), mask)

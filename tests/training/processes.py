@@ -13,9 +13,10 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.strategies import Strategy
-from torch import distributed, multiprocessing
+from torch import multiprocessing
 
 from adatom.training.data_module import AtomisticDataModule
+from adatom.training.process_group import end_process_group
 from adatom.training.quiet import quiet_lightning
 from adatom.training.sharding import whole_weights
 from adatom.training.strategy import UnitStrategy
@@ -105,8 +106,13 @@ def _work(
     found = {}
     for scenario in scenarios:
         found[scenario.__name__] = train(scenario, folder, UnitStrategy(kind))
+    end_process_group()
     (folder / f"rank{rank}.json").write_text(json.dumps(found))
-    if distributed.is_initialized():
-        distributed.barrier()
-    # Threads of gloo that outlive the interpreter would end the process with SIGABRT now and then.
-    os._exit(0)
+    left = [name for name in threads() if "gloo" in name]
+    if left:
+        raise RuntimeError(f"Threads that can abort the process at its end are left: {left}")
+
+
+def threads() -> list[str]:
+    """Return the names of all threads of this process, those of libraries too."""
+    return [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]

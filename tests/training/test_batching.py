@@ -9,7 +9,7 @@ from ase import Atoms
 from adatom.core.errors import ConfigError, DataError
 from adatom.data.atomic_data import AtomicData
 from adatom.training.batch_loader import BatchLoader, without_labels
-from adatom.training.batching import BatchLimits, BatchPlan, StructureSizes
+from adatom.training.batching import Balance, BatchLimits, BatchPlan, StructureSizes
 from adatom.training.sharing import share_out
 
 
@@ -140,3 +140,20 @@ def test_a_process_without_structures_gets_one_that_counts_nothing() -> None:
 def test_edges_must_be_counted_for_a_limit_on_them() -> None:
     with pytest.raises(ConfigError, match="edges have not been counted"):
         BatchPlan(StructureSizes(SIZES.atoms, None, str), BatchLimits(edges=9), seed=0)
+
+
+def test_processes_get_what_is_balanced_alike() -> None:
+    atoms = np.array([10, 2, 10, 2])
+    edges = np.array([9, 90, 90, 9])
+    sizes = StructureSizes(atoms, edges, str)
+
+    def loads(balance: Balance | None, of: np.ndarray) -> list[int]:
+        plan = BatchPlan(sizes, BatchLimits(systems=2), None, balance=balance)
+        return sorted(int(of[plan.batches(0, rank, 2)[0]].sum()) for rank in (0, 1))
+
+    assert loads("systems", atoms) == [4, 20]
+    assert loads("atoms", atoms) == [12, 12]
+    assert loads("edges", edges) == loads(None, edges) == [99, 99]
+    unknown = StructureSizes(atoms, None, str)
+    with pytest.raises(ConfigError, match="balance: edges is set, but the edges"):
+        BatchPlan(unknown, BatchLimits(systems=4), None, balance="edges")

@@ -32,6 +32,18 @@ def test_a_signal_is_a_reason_to_save_and_end(number: signal.Signals) -> None:
     assert signal.getsignal(number) == before
 
 
+def test_a_signal_that_another_has_taken_is_left_to_it() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    found = Interruptions(None)
+    found.listen()
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        found.unlisten()
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def scontrol(folder: Path, code: int) -> Path:
     """Put a stand-in for SLURM's program where it is found."""
     program = folder / "scontrol"

@@ -182,6 +182,24 @@ def test_sigterm_ten_times(together: Path, config: Config, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_kill_9_with_several_batches_per_step(config: Config, tmp_path: Path) -> None:
+    trainer = f"{{{_TRAINER}, devices: 2, accumulate_grad_batches: 2}}"
+    several = config(**TWO | {"trainer": trainer, "checkpoint": "{every_steps: 2}"})
+    whole = tmp_path / "whole"
+    wait_for_the_end(start(several, whole))
+    folder = tmp_path / "killed"
+    for count in (4, 12):
+        process = start(several, folder)
+        wait_for_rows(process, folder, count)
+        os.killpg(process.pid, signal.SIGKILL)
+        wait_for_the_end(process)
+    wait_for_the_end(start(several, folder))
+    # 18 structures are nine batches for both processes, five steps an epoch; one more row each.
+    assert len(rows(whole)) == 1 + 5 * (5 + 1)
+    assert_same(folder, whole)
+
+
+@pytest.mark.slow
 def test_begun_in_one_process_and_resumed_in_two(
     alone: Path, config: Config, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from adatom.cli.main import main
 from adatom.core.errors import DataError
 from adatom.data.atomic_data import AtomicData
 from adatom.data.open_dataset import open_dataset
-from adatom.training import data_module, index, lazy_systems
+from adatom.training import examination, index, lazy_systems
 from adatom.training.batch_loader import BatchLoader
 from adatom.training.batching import BatchLimits, BatchPlan, StructureSizes
 from adatom.training.columns import columns_of, examples_of, join
@@ -25,8 +25,11 @@ from adatom.training.data_module import AtomisticDataModule
 from adatom.training.lazy_systems import LazySystems
 from adatom.training.mixture import Mixture
 from adatom.training.module import S2EFLightningModule
+from adatom.training.new_potential import new_potential
 from adatom.training.quiet import quiet_lightning
 from adatom.training.sources import DataSource
+from adatom.training.tasks_from_data import build_tasks
+from adatom.training.train_unit import DEFAULT_LOSSES
 from toy_backbone import ToyBackbone, ToyHead
 
 
@@ -142,7 +145,7 @@ def test_large_data_are_noticed(
     monkeypatch.setattr(lazy_systems, "_BYTES_PER_ATOM", 10**10)
     assert is_lazy()
     assert "too large for the memory" in capsys.readouterr().err
-    monkeypatch.setattr(data_module, "_EXAMINED", 5)
+    monkeypatch.setattr(examination, "_EXAMINED", 5)
     AtomisticDataModule(str(database)).setup("fit")
     assert "5 at random are examined" in capsys.readouterr().err
 
@@ -222,3 +225,22 @@ def test_columns_are_joined(database: Path) -> None:
     np.testing.assert_array_equal(*compositions)
     assert {3, 5} <= set(examples_of(whole))
     assert len(examples_of(whole)) <= 5
+
+
+def test_inputs_are_checked_with_a_few_structures(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = AtomisticDataModule(two_sources(database), in_memory=False, check=False)
+    data.setup("fit")
+    read: list[int] = []
+    original = LazySystems.__getitem__
+
+    def counted(self: LazySystems, index: int) -> Any:
+        read.append(index)
+        return original(self, index)
+
+    monkeypatch.setattr(LazySystems, "__getitem__", counted)
+    tasks = build_tasks(data.facts, DEFAULT_LOSSES)
+    new_potential(ToyBackbone(num_channels=9), ToyHead(9, 1.0), tasks, data)
+    # One for each dataset of both parts: copper is all there is.
+    assert 2 <= len(read) <= 4

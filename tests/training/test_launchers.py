@@ -5,7 +5,11 @@ from __future__ import annotations
 import pytest
 
 from adatom.core.errors import ConfigError
-from adatom.training.environment import LaunchedEnvironment, launched_environment
+from adatom.training.environment import (
+    LaunchedEnvironment,
+    is_first_process,
+    launched_environment,
+)
 from adatom.training.launchers import detect_launcher, first_host
 
 TORCHRUN = {
@@ -42,6 +46,17 @@ HYDRA = {
     "MPI_LOCALNRANKS": "2",
     "HYDRA_BSTRAP_LOCALHOST": "node1",
 }
+# mpiexec of Cray machines, as on Polaris and Aurora.
+PALS = {
+    "PALS_RANKID": "5",
+    "PALS_LOCAL_RANKID": "1",
+    "PALS_NODEID": "1",
+    "PALS_APID": "9f2e",
+    "PMI_RANK": "5",
+    "PMI_SIZE": "8",
+    "PMI_LOCAL_RANK": "1",
+    "PMI_LOCAL_SIZE": "4",
+}
 
 
 @pytest.mark.parametrize(
@@ -55,6 +70,9 @@ HYDRA = {
         (SLURM | HYDRA, ("Intel MPI or MPICH", 5, 6, 1, 2, "node1", None)),
         # srun --mpi=pmi2 sets two of Hydra's names.
         (SLURM | {"PMI_RANK": "3", "PMI_SIZE": "4"}, ("SLURM", 3, 4, 1, 1, "gpu003", None)),
+        (PALS | {"MASTER_ADDR": "x1"}, ("PALS", 5, 8, 1, 1, "x1", None)),
+        # srun of SLURM's plugin for Cray machines sets the names of PALS, too.
+        (SLURM | PALS, ("PALS", 5, 8, 1, 1, "gpu003", None)),
         (OPENMPI | {"MASTER_ADDR": "a", "MASTER_PORT": "1"}, ("OpenMPI", 3, 4, 3, 0, "a", 1)),
     ],
 )
@@ -110,6 +128,11 @@ def test_all_ranks_of_a_job_agree_on_the_port_and_jobs_differ() -> None:
             "OMPI_COMM_WORLD_SIZE is 4 (OpenMPI), but PMI_SIZE is 6 (Intel MPI or MPICH).",
         ),
         (OPENMPI | {"OMPI_COMM_WORLD_LOCAL_SIZE": "4", "OMPI_COMM_WORLD_SIZE": "8"}, "MASTER_ADDR"),
+        (PALS, "PALS started processes on several machines and does not tell which has rank 0"),
+        (
+            {k: v for k, v in PALS.items() if k != "PMI_SIZE"},
+            "PALS started this process, but PMI_SIZE is not set.",
+        ),
     ],
 )
 def test_contradictions_are_one_sentence(variables: dict[str, str], sentence: str) -> None:
@@ -142,3 +165,22 @@ def test_the_trainer_must_agree_with_the_launcher() -> None:
     with pytest.raises(ConfigError, match=r"SLURM started 4 processes, but trainer\.devices is 1"):
         environment.validate_settings(1, 1)
     assert launched_environment({}) is None
+
+
+@pytest.mark.parametrize(
+    ("variables", "is_first"),
+    [
+        ({}, True),
+        (TORCHRUN, False),
+        (TORCHRUN | {"RANK": "0", "LOCAL_RANK": "0"}, True),
+        # Rank 4 of 8 is the first on its machine only.
+        (TORCHRUN | {"RANK": "4", "LOCAL_RANK": "0"}, False),
+        # What Lightning sets for the processes that it starts.
+        ({"NODE_RANK": "0", "LOCAL_RANK": "1"}, False),
+        ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, False),
+    ],
+)
+def test_the_first_process_is_known_before_all_are_connected(
+    variables: dict[str, str], is_first: bool
+) -> None:
+    assert is_first_process(variables) == is_first

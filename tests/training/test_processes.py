@@ -80,6 +80,20 @@ def at_once(folder: Path, world: int) -> Parts:
     return unit, data, {"max_epochs": 1}
 
 
+def lazily(folder: Path, world: int) -> Parts:
+    """Two processes read what they need from the files; one alone has everything in memory."""
+    unit, _, more = with_missing_labels(folder, world)
+    data = AtomisticDataModule(
+        sources(folder),
+        batch_size=4 // world,
+        max_edges=4000 // world,
+        val_fraction=0.25,
+        in_memory=world == 1,
+        check=False,
+    )
+    return unit, data, more
+
+
 def direct_with_experts(folder: Path, world: int) -> Parts:
     """What UMA's pre-training has: experts, several datasets, forces from a head."""
     width = {"sphere_channels": 8, "hidden_channels": 8, "edge_channels": 8}
@@ -141,6 +155,7 @@ EQUAL = [
     with_missing_labels,
     accumulated,
     at_once,
+    lazily,
     direct_with_experts,
     conserving_with_experts,
     forces_alone,

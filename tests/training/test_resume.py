@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,9 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.cli import LightningCLI
 
-from adatom.cli.s2ef import S2EFCLI, main
+from adatom.cli.s2ef import main
 from adatom.core.errors import CheckpointError, ConfigError
 from adatom.training.checkpointing.directory import newest_checkpoint
 from adatom.training.checkpointing.tensors import read_tensors
@@ -42,6 +45,21 @@ class KillAt(Callback):
 
 def run(config: Path, folder: Path, *more: str) -> None:
     main(["fit", "--config", str(config), "--run_dir", str(folder), *more])
+
+
+def kill(config: Path, folder: Path, killer: KillAt, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin a run that ends where ``killer`` strikes."""
+    original = LightningCLI.instantiate_trainer
+
+    def with_killer(self: Any, **kwargs: Any) -> Trainer:
+        trainer = original(self, **kwargs)
+        trainer.callbacks.insert(0, killer)
+        return trainer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LightningCLI, "instantiate_trainer", with_killer)
+        with pytest.raises(KilledError):
+            run(config, folder)
 
 
 @pytest.fixture(scope="module")
@@ -75,17 +93,7 @@ def test_killed_run_gives_the_same_curve_and_weights(
     hook: str,
 ) -> None:
     folder = tmp_path / "killed"
-    original = S2EFCLI.instantiate_trainer
-
-    def with_killer(self: Any, **kwargs: Any) -> Trainer:
-        trainer = original(self, **kwargs)
-        trainer.callbacks.insert(0, KillAt(step, hook))
-        return trainer
-
-    with monkeypatch.context() as patch:
-        patch.setattr(S2EFCLI, "instantiate_trainer", with_killer)
-        with pytest.raises(KilledError):
-            run(config(), folder)
+    kill(config(), folder, KillAt(step, hook), monkeypatch)
     torch.manual_seed(99)  # the state of the process must not matter
     run(config(), folder)
     assert_same_run(folder, reference)
@@ -113,6 +121,44 @@ def test_the_curve_has_every_step_once(reference: Path) -> None:
     rows = [line.split(",") for line in (reference / "metrics.csv").read_text().splitlines()]
     steps = [int(row[0]) for row in rows[1:]]
     assert steps == sorted([*range(1, 19), 6, 12, 18])
+
+
+def test_a_run_that_ends_inside_an_epoch_is_validated_there(
+    config: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    eight = config(trainer="{max_epochs: -1, max_steps: 8, deterministic: true}")
+    whole = tmp_path / "whole"
+    signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    handlers = [signal.getsignal(number) for number in signals]
+    run(eight, whole)
+    assert handlers == [signal.getsignal(number) for number in signals]
+    result = json.loads((whole / "result.json").read_text())
+    assert result["reason"] == "all steps done"
+    rows = [line.split(",") for line in (whole / "metrics.csv").read_text().splitlines()]
+    score = rows[0].index("val/loss")
+    assert [int(row[0]) for row in rows[1:] if row[score]] == [6, 8]
+    # Killed in that last validation, it is done again.
+    kill(eight, tmp_path / "killed", KillAt(8, "on_validation_batch_end"), monkeypatch)
+    run(eight, tmp_path / "killed")
+    assert_same_run(tmp_path / "killed", whole)
+
+
+@pytest.mark.parametrize(("step", "hook"), [(4, "on_train_batch_end"), (5, "on_validation_start")])
+def test_steps_of_several_batches_are_resumed(
+    config: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+    hook: str,
+) -> None:
+    # Five batches in an epoch are two steps of two and one of one.
+    trainer = "{max_epochs: 3, deterministic: true, accumulate_grad_batches: 2}"
+    several = config(**{"trainer": trainer, "data.batch_size": "4"})
+    run(several, tmp_path / "whole")
+    assert json.loads((tmp_path / "whole" / "result.json").read_text())["steps"] == 9
+    kill(several, tmp_path / "killed", KillAt(step, hook), monkeypatch)
+    run(several, tmp_path / "killed")
+    assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
 def test_a_finished_run_says_so(

@@ -14,7 +14,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
 from adatom.calculators.task_rules import TaskRules
-from adatom.calculators.unit_of import neighbors_of, predict_unit_of
+from adatom.calculators.unit_of import neighbors_of, predict_unit_of, require_energies
 from adatom.core.errors import DataError
 from adatom.core.units import matrix_to_voigt
 from adatom.data.ase_convert import from_ase
@@ -67,7 +67,8 @@ class MLIPCalculator(Calculator):
             0 searches at every call.
 
     Raises:
-        ConfigError: If there are several tasks and none was chosen, or an argument is wrong.
+        ConfigError: If there are several tasks and none was chosen, the potential has relaxed
+            energies, or an argument is wrong.
         UnknownNameError: If the potential has no such task.
     """
 
@@ -88,6 +89,7 @@ class MLIPCalculator(Calculator):
             checkpoint_or_predict_unit, inference_settings, device, dtype
         )
         self.task_name = self.predict_unit.resolve_task(task_name)
+        require_energies(self.predict_unit, self.task_name)
         given = {"charge": charge, "spin": spin}
         self._given = {name: value for name, value in given.items() if value is not None}
         charge_and_spin(self._given, {}, "The calculator")

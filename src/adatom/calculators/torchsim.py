@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from adatom.calculators.task_rules import TaskRules
-from adatom.calculators.unit_of import neighbors_of, predict_unit_of
+from adatom.calculators.unit_of import neighbors_of, predict_unit_of, require_energies
 from adatom.core.errors import DataError, MissingExtraError
 from adatom.data.atomic_data import AtomicData
 from adatom.inference.predict_unit import MLIPPredictUnit, Settings
@@ -61,6 +61,7 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]
         super().__init__()
         self.predict_unit = predict_unit_of(model, inference_settings, device)
         self.task_name = self.predict_unit.resolve_task(task_name)
+        require_energies(self.predict_unit, self.task_name)
         potential = self.predict_unit.potential
         self.rules = TaskRules(self.task_name, potential.domains[self.task_name])
         self.neighbors = neighbors_of(self.predict_unit, skin)

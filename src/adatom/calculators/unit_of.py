@@ -53,6 +53,24 @@ def predict_unit_of(
     return get_predict_unit(source, settings, overrides, device or "cpu")
 
 
+def require_energies(unit: MLIPPredictUnit, task_name: str) -> None:
+    """Refuse a potential whose derivatives are not forces.
+
+    Args:
+        unit: The predict unit.
+        task_name: A dataset of its potential.
+
+    Raises:
+        ConfigError: If it predicts relaxed energies for that dataset.
+    """
+    if unit.potential.is_relaxed(task_name):
+        raise ConfigError(
+            f"This potential predicts relaxed energies for the task {task_name!r}, which have no "
+            "forces: their derivatives are none",
+            fix="Use 'adatom predict', or a potential that was trained on energies and forces.",
+        )
+
+
 def neighbors_of(unit: MLIPPredictUnit, skin: float) -> VerletList:
     """Return a reused neighbor list as the unit's potential and settings want it.
 

@@ -16,6 +16,10 @@ VERBS: dict[str, tuple[str, str]] = {
         "adatom.cli.s2ef",
         "Train, validate or test a potential on energies and forces",
     ),
+    "is2re": (
+        "adatom.cli.is2re",
+        "Train or test relaxed energies of initial structures; or relax them",
+    ),
     "finetune": ("adatom.cli.finetune", "Train a potential further on other data"),
     "evaluate": (
         "adatom.cli.evaluate",

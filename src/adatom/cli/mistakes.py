@@ -31,6 +31,9 @@ _NOISE = (
     "Given value",
 )
 
+#: How a complaint about what is inside of a class begins.
+_INNER = ("Unknown key", "An argument is missing", "Arguments are missing")
+
 _NAMES: Mapping[Any, str] = types.MappingProxyType(
     {
         int: "a whole number",
@@ -131,13 +134,23 @@ def _unknown_key(message: str, parser: ArgumentParser) -> AdatomError | None:
 def _inside_a_class(message: str, parser: ArgumentParser) -> AdatomError | None:
     """Read complaints about ``class_path`` and ``init_args``, which come as an indented list."""
     key = _KEY.match(message)
-    action = next((a for a in parser._actions if key and a.dest == key[1]), None)
+    action = _action(parser, key[1]) if key else None
     if key is None or not any(_classes(type_hint(action))):
         return None
     lines = [line.strip(" -") for line in message.splitlines()[1:]]
     told = [line for line in lines if line and not line.startswith(_NOISE)]
+    # What is wrong inside of the class says more than that it is none of the other classes.
+    told = [line for line in told if line.startswith(_INNER)] or told
     # Each member of a union complains, often in the same words.
-    return ConfigError(f"In {key[1]!r}: {' '.join(dict.fromkeys(told))}") if told else None
+    text = " ".join(line.partition(" See: ")[0] for line in dict.fromkeys(told))
+    return ConfigError(f"In {key[1]!r}: {text}") if told else None
+
+
+def _action(parser: ArgumentParser, key: str) -> Any:
+    """Return the option of that name of a parser or of one of its commands."""
+    commands = parser._subcommands_action
+    parsers = [parser, *(commands.choices.values() if commands else ())]
+    return next((a for p in parsers for a in p._actions if a.dest == key), None)
 
 
 def _missing(message: str, parser: ArgumentParser) -> AdatomError | None:
@@ -225,10 +238,11 @@ def _choices(hint: Any) -> Iterator[Any]:
 
 
 def _classes(hint: Any) -> Iterator[type]:
-    """Yield the classes in a hint that a configuration describes by class path."""
-    for part in (hint, *typing.get_args(hint)):
-        if isinstance(part, type) and part not in _NAMES and part not in (dict, list, tuple, set):
-            yield part
+    """Yield the classes in a hint that a configuration describes by class path or by keys."""
+    if isinstance(hint, type) and hint not in _NAMES and hint not in (dict, list, tuple, set):
+        yield hint
+    for part in typing.get_args(hint):
+        yield from _classes(part)
 
 
 def _one_line(message: str) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from adatom.inference.predict_unit import MLIPPredictUnit
 
 #: What the files that are written have a place for.
-WRITTEN = ("energy", "forces", "stress", "energies", "virials")
+WRITTEN = ("energy", "forces", "stress", "energies", "virials", "relaxed_energy")
 
 
 def main(arguments: list[str]) -> None:
@@ -49,8 +49,9 @@ def predict_structures(
             all.
         model: Checkpoint file, or the name of a known potential.
         task: Dataset of the potential, the level of theory; needed if it has several.
-        properties: Among energy, forces, stress, energies (per atom), virials (per atom); default
-            the first four, as far as the structures have them.
+        properties: Among energy, forces, stress, energies (per atom), virials (per atom) and
+            relaxed_energy; default the first four, or relaxed_energy, as far as the structures
+            have them.
         settings: How to compute: "default", "batch" (large batches), "turbo" (one composition),
             "high-precision" (float64) or "traineval" (as in training).
         index: Which structures, such as "0", ":100" or "::10"; default all.

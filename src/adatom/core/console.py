@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,15 +19,34 @@ if TYPE_CHECKING:
 #: Columns of a table that goes to a file or pipe, where nothing should be cut off.
 _PIPE_WIDTH = 240
 
+_is_muted: ContextVar[bool] = ContextVar("is_muted", default=False)
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Show nothing inside this context: no messages, results or progress bars.
+
+    Of several processes that do the same, all but one are muted.
+    """
+    token = _is_muted.set(True)
+    try:
+        yield
+    finally:
+        _is_muted.reset(token)
+
 
 def say(message: str) -> None:
     """Write one message to standard error."""
+    if _is_muted.get():
+        return
     sys.stderr.write(message + "\n")
     sys.stderr.flush()
 
 
 def show(text: str) -> None:
     """Write a result to standard output."""
+    if _is_muted.get():
+        return
     sys.stdout.write(text + "\n")
 
 
@@ -40,6 +60,8 @@ def print_table(
         columns: Headings.
         rows: One cell per column; None gives an empty cell.
     """
+    if _is_muted.get():
+        return
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
@@ -105,6 +127,7 @@ def progress(description: str, total: float | None) -> Iterator[ProgressBar]:
         console=_console(stderr=True),
         # A piped standard output must not be drawn into the bar on standard error.
         redirect_stdout=sys.stdout.isatty(),
+        disable=_is_muted.get(),
     )
     with bar:
         yield ProgressBar(bar, bar.add_task(description, total=total, info=""))

@@ -19,6 +19,7 @@ from adatom.data.charge_spin import charge_and_spin
 from adatom.data.frame import Frame
 from adatom.data.label_units import check_units, declared_units, merge_units
 from adatom.data.labels import LABEL_NAMES, Entry, check_label_keys, read_labels, require_labels
+from adatom.data.reference_energies import EnergyChoice
 from adatom.data.validation import validate_numbers
 
 #: What ``key_map`` may name, besides labels: where a structure keeps these.
@@ -34,6 +35,7 @@ class Reading:
     units: Mapping[str, str] = field(default_factory=dict)
     required: Collection[str] = ()
     key_map: Mapping[str, str] = field(default_factory=dict)
+    energies: EnergyChoice | None = None
 
     @classmethod
     def checked(
@@ -44,6 +46,7 @@ class Reading:
         units: Mapping[str, str] | None = None,
         required: Collection[str] = (),
         key_map: Mapping[str, str] | None = None,
+        energies: EnergyChoice | None = None,
     ) -> Reading:
         """Make an instance after checking every name in it.
 
@@ -64,6 +67,7 @@ class Reading:
             units=check_units(units),
             required=tuple(required),
             key_map=dict(key_map or {}),
+            energies=energies,
         )
 
 
@@ -148,6 +152,9 @@ def convert(
         units=units,
         where=where,
     )
+    if reading.energies is not None:
+        own = frame.info.get(reading.key_map.get("sid", "sid"))
+        labels = reading.energies.applied(labels, own, where)
     needed = reading.required if required is None else required
     require_labels(labels, needed, found, reading.label_keys, where)
     charge, spin = charge_and_spin(frame.info, reading.key_map, where)

@@ -39,7 +39,8 @@ class AtomicData:
         sid: one identifier per system, used in every message about it.
         edges: neighbor list, or None until :func:`adatom.graph.neighbor_list` made one.
         labels: by property name; ``energy [B]`` eV float64, ``forces [N, 3]`` eV/angstrom,
-            ``stress [B, 3, 3]`` eV/angstrom^3 (positive is tensile). In a batch, rows of systems
+            ``stress [B, 3, 3]`` eV/angstrom^3 (positive is tensile), ``relaxed_energy [B]`` eV and
+            ``relaxed_pos [N, 3]`` angstrom of the relaxed structure. In a batch, rows of systems
             without that label are NaN.
     """
 

@@ -28,6 +28,7 @@ UNIT_OF_LABEL: Mapping[str, str] = MappingProxyType(
         "virial": "energy",
         "forces": "forces",
         "stress": "stress",
+        "relaxed_pos": "length",
     }
 )
 
@@ -114,7 +115,8 @@ def label_factors(
         DataError: If some units are foreign and others are not given.
     """
     foreign = [name for name, unit in units.items() if UNIT_FACTORS[name](unit) != 1.0]
-    missing = sorted({UNIT_OF_LABEL[label] for label in labels} - set(units))
+    # Lengths do not count: positions, which every structure has, may be in angstrom unsaid.
+    missing = sorted({UNIT_OF_LABEL[label] for label in labels} - set(units) - {"length"})
     if foreign and missing:
         raise DataError(
             f"Mixed units: {where} has its {foreign[0]} in {units[foreign[0]]!r}, but no unit is "

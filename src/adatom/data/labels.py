@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from adatom.core.errors import DataError, MissingLabelError, did_you_mean, unknown_name
 from adatom.core.units import voigt_to_matrix
+from adatom.data.label_keys import LabelKey
 from adatom.data.label_units import UNIT_OF_LABEL, label_factors
 
 #: Key names that are recognized without being told, in lower case.
@@ -39,6 +40,8 @@ USUAL_KEYS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "stress": ("stress", "ref_stress", "dft_stress", "stress_dft"),
         "virial": ("virial", "virials", "ref_virial", "ref_virials", "dft_virial", "virial_dft"),
+        "relaxed_energy": ("relaxed_energy", "energy_relaxed", "y_relaxed"),
+        "relaxed_pos": ("relaxed_pos", "pos_relaxed", "relaxed_positions"),
     }
 )
 
@@ -100,14 +103,16 @@ def read_labels(
         entries: Everything the structure carries.
         natoms: Number of atoms.
         cell: ``[3, 3]`` angstrom, whose volume V makes ``stress = -virial / V``.
-        label_keys: From label to key; a leading minus flips the sign (``"-gradient"``). Only
-            these are read. None recognizes :data:`USUAL_KEYS`.
+        label_keys: From label to key; a leading minus flips the sign (``"-gradient"``), and a
+            star multiplies (``"energy_per_adsorbate*n_adsorbates"``). Only these are read. None
+            recognizes :data:`USUAL_KEYS`.
         units: See :func:`adatom.data.label_units.merge_units`.
         where: Names the structure in messages.
 
     Returns:
-        ``energy [1]`` eV, ``forces [n, 3]`` eV/angstrom, ``stress [1, 3, 3]`` eV/angstrom^3
-        (positive is tensile), float64, as far as the structure has them.
+        ``energy [1]`` and ``relaxed_energy [1]`` eV, ``forces [n, 3]`` eV/angstrom, ``stress
+        [1, 3, 3]`` eV/angstrom^3 (positive is tensile), ``relaxed_pos [n, 3]`` angstrom; float64,
+        as far as the structure has them.
 
     Raises:
         DataError: If keys contradict each other, or a value has the wrong shape.
@@ -120,12 +125,34 @@ def read_labels(
     factors = label_factors(present, units, where)
     labels = {}
     for name, entry in present.items():
-        sign = -1.0 if label_keys and label_keys[name].startswith("-") else 1.0
         value = _array(entry, where)
-        labels[name] = sign * factors[name] * _shaped(name, value, natoms, entry.key, where)
+        labels[name] = factors[name] * _shaped(name, value, natoms, entry.key, where)
     if "virial" in labels:
         _virial_to_stress(labels, cell, where)
     return labels
+
+
+def raw_energy(
+    entries: Sequence[Entry], label_keys: Mapping[str, str] | None, where: str
+) -> float | None:
+    """Return the energy of a structure in the file's unit, or None if it has none.
+
+    Args:
+        entries: Everything the structure carries.
+        label_keys: From label to key; None recognizes :data:`USUAL_KEYS`.
+        where: Names the structure in messages.
+
+    Raises:
+        DataError: If keys contradict each other, or the value is no number.
+    """
+    if label_keys is None:
+        entry = _usual_entry(entries, "energy", where)
+    else:
+        key = label_keys.get("energy")
+        entry = None if key is None else _named_entry(entries, key, where)
+    if entry is None:
+        return None
+    return float(_shaped("energy", _array(entry, where), 0, entry.key, where)[0])
 
 
 def require_labels(
@@ -149,7 +176,7 @@ def label_sources(entries: Sequence[Entry], label_keys: Mapping[str, str] | None
     """Return which key each label would be read from, for the labels that are there."""
     there = [entry.key for entry in entries if entry.value is not None]
     if label_keys is not None:
-        return {name: key for name, key in label_keys.items() if key.removeprefix("-") in there}
+        return {name: key for name, key in label_keys.items() if not _lost(key, there)}
     found = {}
     for name, usual in USUAL_KEYS.items():
         keys = [key for key in there if key.lower() in usual]
@@ -164,8 +191,9 @@ def missing_label(
     """Build the error for a label that was not found, listing the keys that are there."""
     there = sorted(set(keys))
     named = (label_keys or {}).get(name)
-    searched = f" under the key {named.lstrip('-')!r}" if named else ""
-    hint = did_you_mean((named or name).lstrip("-"), there)
+    lost = _lost(named, there) if named else []
+    searched = f" under the key {lost[0]!r}" if lost else ""
+    hint = did_you_mean(lost[0] if lost else name, there)
     return MissingLabelError(
         f"{where} has no label {name!r}{searched}{hint}",
         expected=f"one of the keys that are there: {', '.join(there) if there else '(none)'}",
@@ -181,10 +209,32 @@ def _usual_entry(entries: Sequence[Entry], name: str, where: str) -> Entry | Non
     return _agreeing(candidates, name, where)
 
 
-def _named_entry(entries: Sequence[Entry], key: str, where: str) -> Entry | None:
-    key = key.removeprefix("-")
-    candidates = [entry for entry in entries if entry.key == key and entry.value is not None]
-    return _agreeing(candidates, key, where)
+def _named_entry(entries: Sequence[Entry], text: str, where: str) -> Entry | None:
+    wanted = LabelKey.of(text)
+    found = []
+    for key in wanted.keys:
+        candidates = [entry for entry in entries if entry.key == key and entry.value is not None]
+        entry = _agreeing(candidates, key, where)
+        if entry is None:
+            return None
+        found.append(entry)
+    if len(found) == 1 and wanted.sign > 0.0:
+        return found[0]
+    value = wanted.sign * _array(found[0], where)
+    for factor in found[1:]:
+        number = _array(factor, where)
+        if number.size != 1:
+            raise DataError(
+                f"{where} has {factor.key} of shape {number.shape}",
+                expected=f"one number: it multiplies {found[0].key}",
+            )
+        value = value * float(number.reshape(-1)[0])
+    return Entry(text, value, found[0].place)
+
+
+def _lost(text: str, there: Collection[str]) -> list[str]:
+    """Return the keys of a label that are not among those of a structure."""
+    return [key for key in LabelKey.of(text).keys if key not in there]
 
 
 def _agreeing(candidates: list[Entry], name: str, where: str) -> Entry | None:
@@ -224,7 +274,7 @@ def _shaped(name: str, value: Array, natoms: int, key: str, where: str) -> Array
         if value.size == 1:
             return value.reshape(1)
         expected = "one number"
-    elif name == "forces":
+    elif name in ("forces", "relaxed_pos"):
         if value.shape == (natoms, 3):
             return value
         expected = f"shape ({natoms}, 3)"

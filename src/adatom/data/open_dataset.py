@@ -6,12 +6,23 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal
 
-from adatom.core.errors import ConfigError, DataError, FileAccessError
+from adatom.core.errors import ConfigError, DataError, FileAccessError, unknown_name
 from adatom.core.files import require_readable
 from adatom.data.ase_convert import SYSTEM_KEYS, Reading
 from adatom.data.labels import LABEL_NAMES
 from adatom.data.readers.base import COMPRESSIONS, FrameReader, split_suffix
+from adatom.data.readers.relaxations import keys_with_relaxed, refuse_mixture, with_relaxed
+from adatom.data.reference_check import check_choice
+from adatom.data.reference_energies import (
+    ENERGY_KINDS,
+    EnergyChoice,
+    EnergyKind,
+    frame_names,
+    read_reference_energies,
+)
+from adatom.data.selection import Where, rows_by_index, rows_where
 from adatom.data.structure_dataset import StructureDataset
 
 PathLike = str | os.PathLike[str]
@@ -25,6 +36,7 @@ FORMATS: Mapping[str, str] = MappingProxyType(
         ".aselmdb": "ASE database (LMDB)",
         ".lmdb": "Open Catalyst LMDB",
         ".npz": "NumPy arrays with a key map",
+        ".traj": "ASE trajectory",
     }
 )
 
@@ -38,18 +50,24 @@ def open_dataset(
     required: Sequence[str] = (),
     key_map: Mapping[str, str] | None = None,
     index: int | str | slice | Sequence[int] | None = None,
+    where: Where | None = None,
+    frames: Literal["all", "relaxation"] = "all",
+    relaxed: PathLike | Sequence[PathLike] | None = None,
+    energy: EnergyKind | None = None,
+    reference_energies: PathLike | None = None,
     lazy: bool = False,
 ) -> StructureDataset:
     """Open one or several files of one level of theory.
 
     Args:
         path: A file, a folder (all its files of the formats below), or a list of them. Extended
-            XYZ, ASE databases (``.db``, ``.aselmdb``), Open Catalyst ``.lmdb``, ``.npz``, and
-            whatever ASE reads; text may be compressed (``.xz``, ``.gz``, ``.bz2``).
+            XYZ, ASE databases (``.db``, ``.aselmdb``) and trajectories (``.traj``), Open Catalyst
+            ``.lmdb``, ``.npz``, and whatever ASE reads; text may be compressed (``.xz``, ``.gz``,
+            ``.bz2``).
         dataset: Name of the level of theory.
-        label_keys: From ``energy``, ``forces``, ``stress``, ``virial``, ``relaxed_energy`` to the
-            key that holds it; only these are read, and ``"-key"`` flips the sign. None recognizes
-            the usual names.
+        label_keys: From ``energy``, ``forces``, ``stress``, ``virial``, ``relaxed_energy``,
+            ``relaxed_pos`` to the key that holds it; only these are read, ``"-key"`` flips the
+            sign, and ``"key*number_key"`` multiplies. None recognizes the usual names.
         units: From ``length``, ``energy``, ``forces``, ``stress`` to a unit such as ``"Ha"``;
             default what the file declares, else eV and angstrom.
         required: Labels that every structure must have.
@@ -57,12 +75,24 @@ def open_dataset(
             ``sid``, ``fid``, ``tags``, ``fixed``, for npz also ``atomic_numbers``, ``pos``,
             ``cell``, ``pbc``. Labels may be named here too.
         index: Selection in each file: a number, a slice, text such as ``"::10"``, or a list.
+        where: From key to value, or a list of values: only structures whose ``info`` has them, of
+            those that ``index`` selects. Every structure is looked at once for that.
+        frames: ``relaxation`` makes one structure of each file: the first frame, with energy and
+            positions of the last as ``relaxed_energy`` and ``relaxed_pos``.
+        relaxed: Relaxed structures of those in ``path``, which get ``relaxed_energy`` and
+            ``relaxed_pos`` from them: by ``sid`` where the relaxed ones have it, else in order.
+        energy: ``total`` or ``adsorption``, which energies these are; kept with a potential that
+            is trained on them.
+        reference_energies: Table of reference energies in eV by sid; see
+            :mod:`adatom.data.reference_energies`. With ``energy="adsorption"`` they are
+            subtracted from the energies of the file, with ``energy="total"`` added to them.
         lazy: Convert and check structures only when they are asked for, not only those of
             databases.
 
     Raises:
         FileAccessError: If a file is missing, empty or protected.
-        DataError: If the format is unknown or a file or structure is damaged.
+        DataError: If the format is unknown, a file or structure is damaged, nothing meets
+            ``where``, or a structure has no relaxed one or no reference energy.
         MissingLabelError: If a required or named label is not there.
         UnknownNameError: If an argument names something unknown.
     """
@@ -71,15 +101,52 @@ def open_dataset(
     named = {name: keys.pop(name) for name in list(keys) if name in LABEL_NAMES}
     if named:
         label_keys = named | dict(label_keys or {})
-    reading = Reading.checked(
-        dataset=dataset, label_keys=label_keys, units=units, required=required, key_map=keys
-    )
+    table = None if reference_energies is None else Path(reference_energies).expanduser()
+    choice = _choice(energy, table)
     readers = [_open(file, arrays) for file in _files(path)]
-    return StructureDataset(
-        [(reader, _rows(len(reader), index, reader.path)) for reader in readers],
-        reading,
-        lazy=lazy,
+    refuse_mixture(readers, label_keys)
+    if table is not None and table.is_dir():
+        readers = [_named(reader, table) for reader in readers]
+    others = [] if relaxed is None else [_open(file, arrays) for file in _files(relaxed)]
+    of_frames = label_keys
+    if label_keys is not None and (others or frames == "relaxation"):
+        label_keys = keys_with_relaxed(label_keys, readers[0])
+    readers = with_relaxed(readers, frames, others, of_frames, keys.get("sid", "sid"))
+    reading = Reading.checked(
+        dataset=dataset,
+        label_keys=label_keys,
+        units=units,
+        required=required,
+        key_map=keys,
+        energies=choice,
     )
+    files = [(reader, rows_by_index(len(reader), index, reader.path)) for reader in readers]
+    if where is not None:
+        files = rows_where(files, where)
+    found = StructureDataset(files, reading, lazy=lazy)
+    if choice is not None and choice.references is not None:
+        check_choice(choice, found)
+    return found
+
+
+def _choice(energy: EnergyKind | None, table: Path | None) -> EnergyChoice | None:
+    if energy is None and table is None:
+        return None
+    if energy is None:
+        raise ConfigError(
+            f"reference_energies is {str(table)!r}, but energy is not set",
+            expected="adsorption, to subtract them from total energies, or total, to add them",
+        )
+    if energy not in ENERGY_KINDS:
+        raise unknown_name("kind of energy", energy, ENERGY_KINDS)
+    return EnergyChoice(energy, None if table is None else read_reference_energies(table))
+
+
+def _named(reader: FrameReader, folder: Path) -> FrameReader:
+    from adatom.data.readers.named_frames import NamedFrameReader
+
+    names = frame_names(folder, reader.path.name.partition(".")[0])
+    return reader if names is None else NamedFrameReader(reader, names)
 
 
 def _extxyz(path: Path, arrays: Mapping[str, str]) -> FrameReader:
@@ -110,6 +177,13 @@ def _oc_lmdb(path: Path, arrays: Mapping[str, str]) -> FrameReader:
     return OcLmdbReader(path)
 
 
+def _traj(path: Path, arrays: Mapping[str, str]) -> FrameReader:
+    from adatom.data.readers.ase_traj import AseTrajReader
+
+    _refuse_arrays(arrays, path)
+    return AseTrajReader(path)
+
+
 def _npz(path: Path, arrays: Mapping[str, str]) -> FrameReader:
     from adatom.data.readers.npz import NpzReader
 
@@ -123,6 +197,7 @@ _OPENERS: Mapping[str, Callable[[Path, Mapping[str, str]], FrameReader]] = Mappi
         ".db": _ase_db,
         ".aselmdb": _aselmdb,
         ".lmdb": _oc_lmdb,
+        ".traj": _traj,
         ".npz": _npz,
     }
 )
@@ -140,7 +215,7 @@ def _open(path: Path, arrays: Mapping[str, str]) -> FrameReader:
         known = ", ".join(f"{ending} ({what})" for ending, what in FORMATS.items())
         raise DataError(
             f"The file {str(path)!r} has a name that belongs to no known format",
-            expected=f"one of {known}, any format of ASE (traj, cif, POSCAR, vasprun.xml, ...), "
+            expected=f"one of {known}, any format of ASE (cif, POSCAR, vasprun.xml, ...), "
             f"or text formats compressed as {', '.join(COMPRESSIONS)}",
             fix="Rename the file so that its ending tells the format.",
         )
@@ -172,35 +247,3 @@ def _files(path: PathLike | Sequence[PathLike]) -> list[Path]:
     if not files:
         raise FileAccessError("The list of data files is empty", expected="at least one file")
     return files
-
-
-def _rows(count: int, index: int | str | slice | Sequence[int] | None, path: Path) -> Sequence[int]:
-    if index is None:
-        return range(count)
-    if isinstance(index, str):
-        index = _parse_index(index)
-    if isinstance(index, slice):
-        return range(count)[index]
-    wanted = [index] if isinstance(index, int) else list(index)
-    for i in wanted:
-        if not -count <= i < count:
-            raise DataError(
-                f"{str(path)!r} has {count} structures, and number {i} was asked for",
-                expected=f"a number from 0 to {count - 1}",
-            )
-    return [range(count)[i] for i in wanted]
-
-
-def _parse_index(text: str) -> int | slice:
-    try:
-        parts = [int(part) if part.strip() else None for part in text.split(":")]
-    except ValueError:
-        parts = []
-    if len(parts) == 1 and parts[0] is not None:
-        return parts[0]
-    if len(parts) not in (2, 3):
-        raise ConfigError(
-            f"index is {text!r}",
-            expected="a number or start:stop:step, such as '0', ':100', '::10'",
-        )
-    return slice(*parts)

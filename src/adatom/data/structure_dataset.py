@@ -52,7 +52,7 @@ class StructureDataset(Sequence[AtomicData]):
         self._rows = [np.asarray(rows, dtype=np.int64) for _, rows in files]
         self._ends = list(accumulate(len(rows) for rows in self._rows))
         self._readings = _readings([reader for reader, _ in files], reading)
-        self.paths = tuple(dict.fromkeys(reader.path for reader, _ in files))
+        self.paths = tuple(dict.fromkeys(path for reader, _ in files for path in reader.paths))
         self.dataset = reading.dataset
         self._units: dict[int, dict[str, str]] = {}
         self._is_checked = np.zeros(len(self), dtype=bool)
@@ -66,6 +66,11 @@ class StructureDataset(Sequence[AtomicData]):
                 start = self._ends[number] - len(rows)
                 self._kept |= {start + i: self._read(start + i) for i in range(len(rows))}
                 self._readers[number] = None
+
+    @property
+    def sid_key(self) -> str:
+        """The key in ``info`` that holds the identifier of a structure."""
+        return self._readings[0].key_map.get("sid", "sid")
 
     @property
     def path(self) -> str:
@@ -151,6 +156,7 @@ class StructureDataset(Sequence[AtomicData]):
         Args:
             elements: Chemical symbols in all structures, if they are known already.
         """
+        choice = self._readings[0].energies
         digests = [sha256_of(path) for path in self.paths]
         joined = hashlib.sha256("".join(digests).encode()).hexdigest()
         return {
@@ -163,6 +169,7 @@ class StructureDataset(Sequence[AtomicData]):
             "elements": self.elements() if elements is None else list(elements),
             "dataset": self.dataset,
             "label_keys": dict(self.label_keys),
+            **({} if choice is None else {"energies": choice.describe()}),
         }
 
     def trust(self) -> None:

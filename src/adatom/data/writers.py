@@ -16,10 +16,17 @@ from adatom.core.files import atomic_write, require_writable
 from adatom.data.ase_convert import to_ase
 from adatom.data.atomic_data import AtomicData
 from adatom.data.label_units import declared_units
+from adatom.data.labels import USUAL_KEYS
 from adatom.data.sinks import find_sink
 
 # Written from the labels, in eV and angstrom; the same words of the source would contradict them.
-_OWN_KEYS = frozenset({"energy", "forces", "stress", "virial", "sid", "fid", "charge", "spin"})
+_OWN_KEYS = frozenset(
+    {
+        *("energy", "forces", "stress", "virial", "sid", "fid", "charge", "spin"),
+        *USUAL_KEYS["relaxed_energy"],
+        *USUAL_KEYS["relaxed_pos"],
+    }
+)
 
 
 def write_structures(

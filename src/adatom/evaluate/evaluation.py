@@ -100,6 +100,7 @@ def evaluate(
 
     Raises:
         DataError: No structures, or ``groups`` has another length.
+        ConfigError: If the potential predicts relaxed energies.
         MissingLabelError: If no structure has an energy or forces.
     """
     if not len(systems):

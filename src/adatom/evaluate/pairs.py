@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from adatom.calculators.unit_of import require_energies
 from adatom.core.console import progress
 from adatom.data.atomic_data import AtomicData, collate
 from adatom.inference.predict_unit import MLIPPredictUnit
@@ -55,6 +56,9 @@ def collect_pairs(
 
     Returns:
         The pairs, the structures' ids and the number of atoms.
+
+    Raises:
+        ConfigError: If the potential predicts relaxed energies.
     """
     energy: list[Array] = []
     baseline: list[Array] = []
@@ -66,6 +70,8 @@ def collect_pairs(
     num_atoms = 0
     with progress("Evaluating", len(systems)) as bar:
         for batch in _batches(systems):
+            for dataset in set(batch.dataset):
+                require_energies(unit, dataset)
             wanted = [name for name in ("energy", "forces", "stress") if name in batch.labels]
             predicted = unit.predict(batch, wanted) if wanted else {}
             out = {name: value.cpu().double() for name, value in predicted.items()}

@@ -57,6 +57,8 @@ class AvailableProperties:
                 if direct
                 else f"dataset {dataset!r} has no such task"
             )
+            if self._potential.is_relaxed(dataset):
+                why = f"dataset {dataset!r} has relaxed energies, whose derivatives are not forces"
             self._reasons[dataset] = {name: why for name in PROPERTIES if name not in given}
         return self._reasons[dataset]
 
@@ -70,6 +72,8 @@ class AvailableProperties:
             for task in self._potential.tasks
             if dataset in task.datasets and not task.inference_only
         }
+        if self._potential.is_relaxed(dataset):
+            return ["relaxed_energy", *(n for n in ("forces", "stress") if n in trained)]
         names = set(DEFAULT_PROPERTIES)
         if not self._settings.auto_add_default_untrained_tasks:
             names -= {"forces", "stress"} - trained

@@ -10,7 +10,7 @@ from adatom.core.errors import DataError, MissingLabelError
 
 #: Properties with one row per system; the Hessian belongs to one system as a whole, and all others
 #: have one row per atom.
-SYSTEM_PROPERTIES = frozenset({"energy", "stress"})
+SYSTEM_PROPERTIES = frozenset({"energy", "stress", "relaxed_energy"})
 _UNASKED = "it is not among the default properties of its dataset"
 
 
@@ -19,9 +19,10 @@ class Prediction(dict[str, torch.Tensor]):
 
     ``energy [B]`` and ``energies [N]`` in eV, float64; ``forces [N, 3]`` in eV/angstrom, in the
     potential's dtype; ``stress [B, 3, 3]`` in eV/angstrom^3, float64; ``virials [N, 3, 3]`` in eV,
-    float64; ``hessian [3N, 3N]`` in eV/angstrom^2, of one system; ``embeddings [N, ...]``. A
-    property that none of the systems has is not a key, and asking for it says why. Where only some
-    systems have it, the rows of the others are NaN and named in :attr:`absent`.
+    float64; ``hessian [3N, 3N]`` in eV/angstrom^2, of one system; ``embeddings [N, ...]``;
+    ``relaxed_energy [B]`` in eV, float64. A property that none of the systems has is not a key,
+    and asking for it says why. Where only some systems have it, the rows of the others are NaN and
+    named in :attr:`absent`.
 
     Args:
         values: The tensors.

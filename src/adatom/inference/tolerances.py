@@ -15,7 +15,11 @@ import torch
 #: By dtype of the network: eV per atom, eV/angstrom, eV (virial of the whole sample, per atom).
 TOLERANCES: Mapping[torch.dtype, Mapping[str, float]] = MappingProxyType(
     {
-        torch.float64: MappingProxyType({"energy": 1e-9, "forces": 1e-8, "stress": 1e-8}),
-        torch.float32: MappingProxyType({"energy": 1e-5, "forces": 1e-4, "stress": 1e-4}),
+        torch.float64: MappingProxyType(
+            {"energy": 1e-9, "relaxed_energy": 1e-9, "forces": 1e-8, "stress": 1e-8}
+        ),
+        torch.float32: MappingProxyType(
+            {"energy": 1e-5, "relaxed_energy": 1e-5, "forces": 1e-4, "stress": 1e-4}
+        ),
     }
 )

@@ -40,7 +40,7 @@ def compare(fast: Potential, plain: Potential, sample: AtomicData) -> Agreement:
         plain: The path that is.
         sample: A system with edges, on their device.
     """
-    names = ["energy", "forces", "stress"]
+    names = ["energy", "forces", "stress", "relaxed_energy"]
     for potential in (fast, plain):
         names = [name for name in names if name in potential.properties(sample.dataset[0])]
     try:
@@ -132,17 +132,17 @@ def _physical(potential: Potential, data: AtomicData, names: list[str]) -> dict[
     with torch.no_grad():
         raw = potential(data, names)
         out = potential.denormalize(raw, data)
-        if "energy" in out:
+        for name in {"energy", "relaxed_energy"} & set(out):
             # References are the same on both sides and may be much larger than what is compared.
             references = potential.reference_energies(data)
-            out["energy"] = out["energy"] - references.sum()
+            out[name] = out[name] - references.sum()
     return out
 
 
 def _deviation(found: torch.Tensor, expected: torch.Tensor, name: str, data: AtomicData) -> float:
     """Return the greatest deviation divided by the greatest value, if that is above 1."""
     found, expected = found.double(), expected.double()
-    if name == "energy":
+    if name in ("energy", "relaxed_energy"):
         found, expected = found / data.num_atoms, expected / data.num_atoms
     if name == "stress":
         volume = torch.linalg.det(data.cell.double()).abs().clamp(min=1e-3)

@@ -23,7 +23,7 @@ class Neighborhood:
         target: ``[E]`` int64; atom i, non-decreasing.
         vectors: ``[E, 3]`` in angstrom, ``r_j - r_i + n @ cell``, in the model's dtype. Forces and
             stress are derivatives with respect to these, so a backbone must take geometry from
-            here and never from ``data.pos`` or ``data.cell``.
+            here, and from ``data.pos`` or ``data.cell`` only where it says ``uses_positions``.
         counts: ``[B]`` int64; edges per system, grouped in batch order.
     """
 
@@ -74,8 +74,24 @@ class _RecordsArguments(ABCMeta):
         bound = inspect.signature(constructor).bind(None, *args, **kwargs)
         bound.apply_defaults()
         instance = super().__call__(*args, **kwargs)
-        instance.init_args = dict(list(bound.arguments.items())[1:])
+        given = dict(list(bound.arguments.items())[1:])
+        for name, parameter in bound.signature.parameters.items():
+            if parameter.kind is parameter.VAR_KEYWORD:
+                given |= given.pop(name)
+            elif parameter.kind is parameter.VAR_POSITIONAL:
+                # Of nn.Module, where a class has no constructor of its own.
+                del given[name]
+        instance.init_args = {name: _plain(value) for name, value in given.items()}
         return instance
+
+
+def _plain(value: Any) -> Any:
+    """Return a part that is a module itself as its class path and arguments."""
+    if not isinstance(value, Configurable):
+        return value
+    cls = type(value)
+    path = f"{cls.__module__}.{cls.__qualname__}"
+    return {"class_path": path, "init_args": value.init_args}
 
 
 class Configurable(nn.Module, metaclass=_RecordsArguments):
@@ -121,6 +137,8 @@ class Backbone(Configurable):
         num_channels: C of :class:`NodeFeatures`.
         max_num_elements: Atomic numbers must be below this.
         reflection_invariant: Whether mirror images are promised the same energy.
+        uses_positions: Whether it takes geometry from ``data.pos`` or ``data.cell`` too. Forces,
+            stress and Hessian are right then as well; atomic virials cannot be had.
         execution: How to compute; set by whoever prepares a potential for use.
     """
 
@@ -130,6 +148,7 @@ class Backbone(Configurable):
     num_channels: int
     max_num_elements: int = 100
     reflection_invariant: bool = False
+    uses_positions: bool = False
     execution: Execution = Execution()
 
     def unavailable(self, mode: str) -> str | None:
@@ -141,6 +160,12 @@ class Backbone(Configurable):
         if mode == "general":
             return None
         return f"{type(self).__name__} has no {mode} execution."
+
+    def default_head(self) -> Head:
+        """Return a new head for a potential whose configuration names none."""
+        from adatom.models.energy_head import EnergyHead
+
+        return EnergyHead(self.num_channels, self.num_channels)
 
     @abstractmethod
     def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:

@@ -11,7 +11,8 @@ from torch import nn
 from adatom.core.errors import AdatomError
 from adatom.data.atomic_data import AtomicData
 from adatom.models.base import Backbone, Head, Neighborhood, NodeFeatures
-from adatom.models.gradients import edge_gradients, forces_from, virial_from
+from adatom.models.gradients import energy_gradients, forces_from, virial_from
+from adatom.models.placement import displaced
 
 #: Builds one fresh, randomly initialized model (the suite seeds torch around the call).
 ModelFactory = Callable[[], tuple[Backbone, Head]]
@@ -81,11 +82,14 @@ class Model(nn.Module):
         if layers is None:
             layers = [neighborhood(data, self.dtype)] * self.backbone.num_message_layers
         distinct = list({id(layer): layer for layer in layers}.values())
+        placement = None
+        if self.backbone.uses_positions:
+            data, placement = displaced(data)
         features = self.backbone(data, layers)
         energies = self.head(features, data)["energies"]
         energy = torch.zeros(data.num_systems, dtype=torch.float64)
         energy = energy.index_add(0, data.batch, energies.double())
-        gradients = edge_gradients(energy, distinct, create_graph=create_graph)
+        gradients = energy_gradients(energy, distinct, placement, create_graph=create_graph)
         return Outcome(
             features,
             energies,

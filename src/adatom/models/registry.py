@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from adatom.core.errors import ConfigError, UnknownNameError, did_you_mean
 from adatom.models.base import Backbone, Configurable, Head
+from adatom.models.energy_model import AbstractEnergyModel
 
 #: A class, or its import path such as ``"my_package.models.MyBackbone"``.
 Allowed: TypeAlias = str | type[Configurable]
@@ -22,11 +23,20 @@ Allowed: TypeAlias = str | type[Configurable]
 #: Short name -> module of adatom's own backbones and heads (imported on first use).
 _OWN = {
     "eSCNMDBackbone": "adatom.models.escn_md",
+    "GraphConvModel": "adatom.models.gcn",
+    "EGNN": "adatom.models.egnn",
+    "DimeNetPlusPlus": "adatom.models.dimenet",
     "EnergyHead": "adatom.models.energy_head",
     "ForceHead": "adatom.models.direct_heads",
     "StressHead": "adatom.models.direct_heads",
     "Heads": "adatom.models.heads",
+    "GAANet": "adatom.models.gaanet",
+    "GraphNetwork": "adatom.models.graph_network",
+    "NetworkEnergies": "adatom.models.graph_network",
 }
+
+#: What a file may name.
+_MODELS = (Backbone, Head, AbstractEnergyModel)
 
 _allowed_in_context: ContextVar[tuple[Allowed, ...]] = ContextVar("allowed", default=())
 
@@ -36,8 +46,9 @@ def allow(*classes: Allowed) -> Iterator[None]:
     """Let files name these classes of yours, inside this context.
 
     Args:
-        classes: Subclasses of :class:`Backbone` or :class:`Head`, or their import paths. An
-            import path imports its module, so allow only code that you trust.
+        classes: Subclasses of :class:`Backbone`, :class:`Head` or ``AbstractEnergyModel``, or
+            their import paths. An import path imports its module, so allow only code that you
+            trust.
     """
     token = _allowed_in_context.set(_allowed_in_context.get() + classes)
     try:
@@ -139,9 +150,10 @@ def _import(class_path: str) -> type[Configurable]:
 
 
 def _require_model(found: object, class_path: str) -> type[Configurable]:
-    if not (isinstance(found, type) and issubclass(found, (Backbone, Head))):
+    if not (isinstance(found, type) and issubclass(found, _MODELS)):
         raise ConfigError(
             f"{class_path!r} is not a model class",
-            expected="a subclass of adatom.models.base.Backbone or Head",
+            expected="a subclass of Backbone, Head (adatom.models.base) or AbstractEnergyModel "
+            "(adatom.models.energy_model)",
         )
     return found

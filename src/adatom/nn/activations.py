@@ -1,15 +1,61 @@
-"""Equivariant nonlinearities."""
+"""Nonlinearities: those of scalars by name, and equivariant ones."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import nn
 from torch.nn import functional
 
+from adatom.core.errors import ConfigError, unknown_name
 from adatom.nn.layout import CoefficientLayout
 from adatom.nn.s2_grid import grid_matrices
+
+#: Nonlinearities of scalars with two continuous derivatives, so that forces can be trained.
+_SMOOTH: Mapping[str, Callable[[], nn.Module]] = MappingProxyType(
+    {
+        "SiLU": nn.SiLU,
+        "GELU": nn.GELU,
+        "Mish": nn.Mish,
+        "Softplus": nn.Softplus,
+        "Tanh": nn.Tanh,
+        "Sigmoid": nn.Sigmoid,
+    }
+)
+#: Names of the same functions in other packages.
+_SYNONYMS: Mapping[str, str] = MappingProxyType({"swish": "silu"})
+#: Known, and not offered.
+_WITH_KINKS = ("ReLU", "LeakyReLU", "ReLU6", "PReLU", "ELU", "CELU", "SELU", "Hardswish")
+
+
+def activation(name: str) -> nn.Module:
+    """Return a new module of the nonlinearity of that name.
+
+    A table is looked up; nothing is imported from the name.
+
+    Args:
+        name: ``silu``, ``gelu``, ``mish``, ``softplus``, ``tanh`` or ``sigmoid``, in any case and
+            with ``torch.nn.`` or ``nn.`` before it or not.
+
+    Raises:
+        ConfigError: If its slope is not smooth, so that forces or their derivatives would jump.
+        UnknownNameError: If it is not in the table.
+    """
+    short = name.removeprefix("torch.").removeprefix("nn.").removeprefix("functional.").lower()
+    short = _SYNONYMS.get(short, short)
+    for known, make in _SMOOTH.items():
+        if known.lower() == short:
+            return make()
+    choices = [f"torch.nn.{known}" for known in _SMOOTH]
+    if short in [kinked.lower() for kinked in _WITH_KINKS]:
+        raise ConfigError(
+            f"The activation {name!r} has a kink, where forces or their derivatives jump",
+            expected=f"one of: {', '.join(choices)}",
+            fix="torch.nn.SiLU is the smooth one that is used most.",
+        )
+    raise unknown_name("activation", name, choices)
 
 
 class GateActivation(nn.Module):

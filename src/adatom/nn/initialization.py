@@ -43,3 +43,24 @@ def linear(
     if bias:
         nn.init.zeros_(layer.bias)
     return layer
+
+
+def glorot_orthogonal(
+    in_features: int, out_features: int, *, bias: bool = True, scale: float = 2.0
+) -> nn.Linear:
+    """Return a linear layer whose weights are orthogonal, of the variance of Glorot and Bengio.
+
+    Args:
+        in_features: Size of the input.
+        out_features: Size of the output.
+        bias: Whether there is a bias (zero at first).
+        scale: The mean square of the weights is ``scale / (in_features + out_features)``.
+    """
+    layer = nn.Linear(in_features, out_features, bias=bias)
+    nn.init.orthogonal_(layer.weight)
+    with torch.no_grad():
+        wanted = scale / (in_features + out_features)
+        layer.weight.mul_((wanted / layer.weight.square().mean()).sqrt())
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer

@@ -17,7 +17,13 @@ Array = NDArray[np.float64]
 Curves = Mapping[str, tuple[Array, Array]]
 
 #: Milliunits for reading, by the property that a result is about.
-_UNITS = {"energy": "meV", "energy_per_atom": "meV/atom", "forces": "meV/Å", "stress": "meV/Å³"}
+_UNITS = {
+    "energy": "meV",
+    "energy_per_atom": "meV/atom",
+    "relaxed_energy": "meV",
+    "forces": "meV/Å",
+    "stress": "meV/Å³",
+}
 _MILLI = 1000.0
 
 #: Measures in the unit of their property; the others are ratios or loss values.

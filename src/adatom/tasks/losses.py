@@ -309,13 +309,15 @@ LOSSES: dict[str, dict[str, type[Loss]]] = {
     prop: {loss.name: loss for loss in _CLASSES if loss.property == prop}
     for prop in ("energy", "forces", "stress")
 }
+LOSSES["relaxed_energy"] = LOSSES["energy"]
 
 
 def build_loss(prop: str, spec: Mapping[str, Any]) -> Loss:
     """Make a loss from its description.
 
     Args:
-        prop: ``"energy"``, ``"forces"`` or ``"stress"``.
+        prop: ``"energy"``, ``"forces"``, ``"stress"`` or ``"relaxed_energy"`` (whose losses are
+            those of the energy).
         spec: ``name`` and the arguments of that class, such as
             ``{"name": "huber", "coefficient": 20.0, "reduction": "mean", "delta": 0.02}``.
 

@@ -15,6 +15,14 @@ ENERGY_THRESHOLD = 0.02
 FORCE_THRESHOLD = 0.03
 #: The metric of energy tasks that needs the forces too.
 ENERGY_AND_FORCES = "energy_forces_within_threshold"
+#: Short names of the Open Catalyst leaderboard for metrics of ours.
+LEADERBOARD: Mapping[str, str] = MappingProxyType(
+    {
+        "EwT": "energy_within_threshold",
+        "EFwT": ENERGY_AND_FORCES,
+        "cosine": "cosine_similarity",
+    }
+)
 
 #: From predictions, labels (rows that count, physical units) and atoms of each row's system.
 Elements = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -135,11 +143,10 @@ def _component(elements: Elements, axis: int) -> Metric:
     return Metric(of_axis, root=False, properties=("forces",))
 
 
-_ALL = ("energy", "forces", "stress")
-_ENERGY, _FORCES = ("energy",), ("forces",)
+_ALL = ("energy", "forces", "stress", "relaxed_energy")
+_ENERGY, _FORCES = ("energy", "relaxed_energy"), ("forces",)
 
-#: Name to metric. ``mae``, ``mse`` and ``rmse`` are over components, ``norm_*`` over error vectors.
-METRICS: Mapping[str, Metric] = MappingProxyType(
+_OWN: Mapping[str, Metric] = MappingProxyType(
     {
         "mae": Metric(_absolute, root=False, properties=_ALL),
         "mse": Metric(_squared, root=False, properties=_ALL),
@@ -148,7 +155,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "per_atom_mse": Metric(_per_atom_squared, root=False, properties=_ENERGY),
         "per_atom_rmse": Metric(_per_atom_squared, root=True, properties=_ENERGY),
         "energy_within_threshold": Metric(_within_energy, root=False, properties=_ENERGY),
-        ENERGY_AND_FORCES: Metric(None, root=False, properties=_ENERGY),
+        ENERGY_AND_FORCES: Metric(None, root=False, properties=("energy",)),
         "norm_mae": Metric(_norm, root=False, properties=_FORCES),
         "norm_rmse": Metric(_norm_squared, root=True, properties=_FORCES),
         "cosine_similarity": Metric(_cosine, root=False, properties=_FORCES),
@@ -162,12 +169,18 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
     }
 )
 
+#: Name to metric. ``mae``, ``mse`` and ``rmse`` are over components, ``norm_*`` over error vectors.
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {**_OWN, **{short: _OWN[name] for short, name in LEADERBOARD.items()}}
+)
+
 #: What is measured unless the task says otherwise.
 DEFAULT_METRICS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "energy": ("per_atom_mae", "per_atom_rmse"),
         "forces": ("mae", "rmse", "cosine_similarity", "magnitude_error"),
         "stress": ("mae", "rmse"),
+        "relaxed_energy": ("mae", "rmse", "EwT"),
     }
 )
 

@@ -14,18 +14,31 @@ from adatom.core.errors import ConfigError, DataError, GraphError, UnknownNameEr
 from adatom.data.atomic_data import AtomicData
 from adatom.models.base import Backbone, Head, Neighborhood
 from adatom.models.gradients import (
+    Gradients,
     atomic_virials_from,
     cell_volume,
-    edge_gradients,
+    energy_gradients,
     forces_from,
     hessian_from,
     virial_from,
 )
+from adatom.models.placement import displaced
 from adatom.tasks.domain import Domain
 from adatom.tasks.task import Normalizer, Task
 
-#: Properties any energy model can give; see :meth:`Potential.forward` for shapes and units.
-PROPERTIES = ("energy", "forces", "stress", "energies", "virials", "hessian", "embeddings")
+#: What may be predicted; see :meth:`Potential.forward` for shapes and units. Any energy model gives
+#: all but the last, ``relaxed_energy``, which takes the place of the energy: it is that of the
+#: structure which a relaxation ends in, so no derivative of it is a force.
+PROPERTIES = (
+    "energy",
+    "forces",
+    "stress",
+    "energies",
+    "virials",
+    "hessian",
+    "embeddings",
+    "relaxed_energy",
+)
 #: Those that are predicted when none are named.
 DEFAULT_PROPERTIES = ("energy", "forces", "stress", "energies")
 #: Those that are derivatives of the energy, unless a head gives them.
@@ -46,8 +59,8 @@ class Potential(nn.Module):
             model card).
 
     Raises:
-        ConfigError: If two tasks claim the same property of one dataset, a domain is missing, or
-            the head gives no energies.
+        ConfigError: If two tasks claim the same property of one dataset, or its energy and its
+            relaxed energy; if a domain is missing, or the head gives no energies.
     """
 
     def __init__(
@@ -76,6 +89,13 @@ class Potential(nn.Module):
                         fix="Give each property of a dataset to one task.",
                     )
                 self._task_of[dataset, task.property] = task
+        for dataset in self.datasets:
+            if self.is_relaxed(dataset) and (dataset, "energy") in self._task_of:
+                raise ConfigError(
+                    f"Dataset {dataset!r} has tasks for the energy and for the relaxed energy, "
+                    "which one network cannot both give",
+                    fix="Give the two another dataset name each.",
+                )
         missing = sorted(set(self.datasets) - set(self.domains))
         if missing:
             raise ConfigError(f"No domain is given for the datasets {missing}")
@@ -107,6 +127,10 @@ class Potential(nn.Module):
         """What heads predict that would otherwise be derivatives of the energy."""
         return [name for name in _DERIVATIVES if name in self.head.gives]
 
+    def is_relaxed(self, dataset: str) -> bool:
+        """Tell whether systems of ``dataset`` are given relaxed energies instead of energies."""
+        return (dataset, "relaxed_energy") in self._task_of
+
     def properties(self, dataset: str) -> list[str]:
         """Return those of :data:`PROPERTIES` that systems of ``dataset`` can be given.
 
@@ -122,6 +146,8 @@ class Potential(nn.Module):
         }
         if (dataset, "energy") not in self._task_of:
             without |= {"energy", "energies", *_DERIVATIVES} - set(self.direct_properties)
+        if not self.is_relaxed(dataset):
+            without |= {"relaxed_energy"}
         return [name for name in PROPERTIES if name not in without]
 
     def task_for(self, dataset: str, prop: str) -> Task:
@@ -192,7 +218,7 @@ class Potential(nn.Module):
             :func:`adatom.models.gradients.atomic_virials_from`; their sum is volume times
             stress), ``hessian [3N, 3N]`` (second derivatives with respect to positions),
             ``embeddings`` (features of each atom, ``[N, (lmax + 1)^2, C]``, or ``[N, C]`` where
-            the backbone has scalars only).
+            the backbone has scalars only), ``relaxed_energy [B]`` float64.
 
         Raises:
             GraphError: If ``data`` has no edges.
@@ -205,8 +231,11 @@ class Potential(nn.Module):
         with torch.set_grad_enabled(bool(derived) or torch.is_grad_enabled()):
             edges = self._neighborhood(data, derivatives=bool(derived))
             backbone = self._differentiable_twice() if "hessian" in derived else self.backbone
-            features = backbone(data, [edges] * backbone.num_message_layers)
-            out = self.head(features, data)
+            placed, placement = data, None
+            if derived and backbone.uses_positions:
+                placed, placement = displaced(data)
+            features = backbone(placed, [edges] * backbone.num_message_layers)
+            out = self.head(features, placed)
             if "embeddings" in properties:
                 spherical = features.spherical
                 out["embeddings"] = features.scalars if spherical is None else spherical
@@ -215,15 +244,20 @@ class Potential(nn.Module):
             out["energy"] = energy.index_add(0, data.batch, out["energies"].double())
             if derived:
                 again = create_graph or "hessian" in derived
-                gradients = edge_gradients(out["energy"], [edges], create_graph=again)
+                gradients = energy_gradients(out["energy"], [edges], placement, create_graph=again)
                 out |= _from_gradients(gradients, edges, data, derived)
                 if "hessian" in derived:
                     out["hessian"] = hessian_from(
-                        out["forces"], [edges], vectorized=hessian_vmap, create_graph=create_graph
+                        out["forces"],
+                        [edges],
+                        placement,
+                        vectorized=hessian_vmap,
+                        create_graph=create_graph,
                     )
             if self.head.mean_energy:
                 out["energy"] = out["energy"] / data.natoms
                 out["energies"] = out["energies"] / data.natoms[data.batch]
+        out["relaxed_energy"] = out["energy"]
         if "stress" in out:
             empty = (cell_volume(data.cell) == 0)[:, None, None]
             out["stress"] = out["stress"].masked_fill(empty, torch.nan)
@@ -253,26 +287,31 @@ class Potential(nn.Module):
                 scale, mean = scale[data.batch], mean[data.batch]
             shape = (-1, *([1] * (value.dim() - 1)))
             out[name] = value * scale.view(shape) + mean.view(shape)
-        if "energy" in out or "energies" in out:
+        if {"energy", "energies", "relaxed_energy"} & set(out):
             self._add_references(out, data)
         return out
 
     def reference_energies(self, data: AtomicData) -> torch.Tensor:
-        """Return each atom's element reference ``[N]`` in eV, float64 (zeros without a table)."""
+        """Return each atom's element reference ``[N]`` in eV, float64 (zeros without a table).
+
+        For datasets with relaxed energies it is that of these.
+        """
         references = torch.zeros(data.num_atoms, dtype=torch.float64, device=data.pos.device)
         starts = torch.cumsum(data.natoms, 0) - data.natoms
         for i, dataset in enumerate(data.dataset):
-            table = self.task_for(dataset, "energy").element_references
+            prop = "relaxed_energy" if self.is_relaxed(dataset) else "energy"
+            table = self.task_for(dataset, prop).element_references
             if table is not None:
                 atoms = slice(int(starts[i]), int(starts[i] + data.natoms[i]))
                 references[atoms] = table.to(references)[data.atomic_numbers[atoms]]
         return references
 
     def _without(self) -> set[str]:
-        """Derivatives of the energy that contradict what heads predict directly."""
+        """Derivatives of the energy that are not to be had."""
         if "forces" in self.head.gives:
             return {"stress", "virials", "hessian"} - set(self.head.gives)
-        return {"virials"} if "stress" in self.head.gives else set()
+        shared = "stress" not in self.head.gives and not self.backbone.uses_positions
+        return set() if shared else {"virials"}
 
     def _check_properties(self, properties: Collection[str], data: AtomicData) -> None:
         for name in properties:
@@ -280,9 +319,12 @@ class Potential(nn.Module):
                 raise unknown_name("property", name, PROPERTIES)
             if name in self._without():
                 known = [n for n in PROPERTIES if n not in self._without()]
+                why = "takes geometry from positions as well as from edge vectors"
+                if self.direct_properties:
+                    why = f"predicts {' and '.join(self.direct_properties)} directly, not as "
+                    why += "derivatives of its energy"
                 raise UnknownNameError(
-                    f"This potential predicts {' and '.join(self.direct_properties)} directly, "
-                    f"not as derivatives of its energy, so it has no {name}",
+                    f"This potential {why}, so it has no {name}",
                     expected=f"one of: {', '.join(known)}",
                 )
         if "hessian" in properties and data.num_systems != 1:
@@ -293,7 +335,8 @@ class Potential(nn.Module):
             )
 
     def _normalizer_or_none(self, dataset: str, name: str) -> Normalizer | None:
-        if name in self.direct_properties and (dataset, name) not in self._task_of:
+        own = name in self.direct_properties or name == "relaxed_energy" or self.is_relaxed(dataset)
+        if own and (dataset, name) not in self._task_of:
             return None
         return self.normalizer_for(dataset, "energy" if name == "energies" else name)
 
@@ -305,8 +348,8 @@ class Potential(nn.Module):
 
     def _add_references(self, out: dict[str, torch.Tensor], data: AtomicData) -> None:
         references = self.reference_energies(data)
-        if "energy" in out:
-            out["energy"] = out["energy"].index_add(0, data.batch, references)
+        for name in {"energy", "relaxed_energy"} & set(out):
+            out[name] = out[name].index_add(0, data.batch, references)
         if "energies" in out:
             out["energies"] = out["energies"].double() + references
 
@@ -326,7 +369,7 @@ class Potential(nn.Module):
 
 
 def _from_gradients(
-    gradients: Sequence[torch.Tensor],
+    gradients: Gradients,
     edges: Neighborhood,
     data: AtomicData,
     derived: Collection[str],

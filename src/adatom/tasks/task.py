@@ -52,7 +52,8 @@ class Task:
     Attributes:
         name: Unique, such as ``"omol_energy"``.
         level: ``"system"`` or ``"atom"``.
-        property: ``"energy"``, ``"forces"`` or ``"stress"``.
+        property: ``"energy"``, ``"forces"``, ``"stress"``, or ``"relaxed_energy"``: of the
+            structure that a relaxation of this one ends in.
         out_spec: Row shape and dtype.
         normalizer: Between network and physical units.
         datasets: Names of the datasets that this task serves.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ from adatom.data.atomic_data import AtomicData
 from adatom.training.sharing import share_out
 
 Rows = npt.NDArray[np.int64]
+
+#: What the processes of a step may get alike.
+Balance = Literal["systems", "atoms", "edges"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,8 @@ class BatchPlan:
         seed: Together with the epoch it decides the order; None keeps the order of the data.
         allow_oversize: Give a structure that alone is over a limit a batch of its own.
         order: Replaces the shuffled order, for mixtures that leave out or repeat structures.
+        balance: What the processes of a step get alike; None takes edges where they are counted,
+            else atoms.
         planned_world: Number of processes whose steps are kept, whatever number there is now;
             None keeps none.
 
@@ -103,6 +108,7 @@ class BatchPlan:
         *,
         allow_oversize: bool = False,
         order: EpochOrder | None = None,
+        balance: Balance | None = None,
         planned_world: int | None = None,
     ) -> None:
         self._planned_world = planned_world
@@ -110,19 +116,23 @@ class BatchPlan:
         self._limits: list[tuple[int, Rows]] = []
         self._most = limits.systems
         self._load = sizes.atoms if sizes.edges is None else sizes.edges
+        ones = np.ones_like(sizes.atoms)
+        shared = {"systems": ones, "atoms": sizes.atoms, "edges": sizes.edges}
+        self._shared = (
+            self._load if balance is None else _counted(shared[balance], f"balance: {balance}")
+        )
         sized = {
-            "batch_size": (limits.systems, np.ones_like(sizes.atoms)),
+            "batch_size": (limits.systems, ones),
             "max_atoms": (limits.atoms, sizes.atoms),
             "max_edges": (limits.edges, sizes.edges),
         }
         for name, (limit, size) in sized.items():
             if limit is None:
                 continue
-            if size is None:
-                raise ConfigError(f"{name} is set, but the edges have not been counted")
+            counted = _counted(size, name)
             if not allow_oversize:
-                _refuse_oversize(name, limit, size, sizes.name)
-            self._limits.append((limit, size))
+                _refuse_oversize(name, limit, counted, sizes.name)
+            self._limits.append((limit, counted))
 
     def batches(self, epoch: int, rank: int = 0, world: int = 1) -> list[Rows]:
         """Return the batches of one process in one epoch.
@@ -180,7 +190,7 @@ class BatchPlan:
         if world == 1:
             return [rows]
         most = None if self._most is None else -(-len(rows) // world)
-        return [rows[part] for part in share_out(self._load[rows], world, most=most)]
+        return [rows[part] for part in share_out(self._shared[rows], world, most=most)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +205,12 @@ class _Shuffled:
         if self.seed is None:
             return order
         return np.random.default_rng([self.seed, epoch]).permutation(order)
+
+
+def _counted(size: Rows | None, name: str) -> Rows:
+    if size is None:
+        raise ConfigError(f"{name} is set, but the edges have not been counted")
+    return size
 
 
 def _refuse_oversize(name: str, limit: int, size: Rows, sid: Callable[[int], str]) -> None:

@@ -61,6 +61,7 @@ class RunCheckpoints(Checkpoint):
         self._random_state: dict[str, Any] | None = None
         self._rows: int | None = None
         self._should_stop = False
+        self._ends_inside_epoch = False
         self._saved_at = time.monotonic()
         self._is_resumed = False
         self._interruptions: Interruptions | None = None
@@ -107,6 +108,11 @@ class RunCheckpoints(Checkpoint):
         # After the last batch comes the validation; on_train_epoch_end saves what includes it.
         if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or not self._interruptions:
             return
+        if 0 <= trainer.max_steps <= trainer.global_step:
+            # The last step, inside an epoch: the weights would never be validated. This is how
+            # Lightning is asked to do so now; on_train_epoch_end takes it back, and saves.
+            self._ends_inside_epoch = trainer.should_stop = True
+            return
         waited = time.monotonic() - self._saved_at
         late = self._every_seconds is not None and waited >= self._every_seconds
         agreed = self._interruptions.after_step(due=late)
@@ -134,8 +140,10 @@ class RunCheckpoints(Checkpoint):
             _save_potential(trainer, "best.safetensors", self.best)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save the state of the finished epoch."""
+        """Save the state of the finished epoch, or of the part of it that was left to do."""
         del pl_module
+        if self._ends_inside_epoch:
+            self._ends_inside_epoch = trainer.should_stop = False
         self._save(trainer)
         if self._interruptions is not None:
             self._interruptions.now()

@@ -26,6 +26,7 @@ class Columns:
         compositions: ``[U, 119]`` atoms of each element.
         composition: ``[S]`` row of ``compositions``.
         energy: ``[S]`` eV, NaN without the label.
+        relaxed_energy: ``[S]`` eV, NaN without the label.
         force_square: ``[S]`` sum of the squared force components of free atoms.
         force_count: ``[S]`` number of these components; 0 without the label.
         charge: ``[S]``.
@@ -39,6 +40,7 @@ class Columns:
     compositions: Ints
     composition: Ints
     energy: Floats
+    relaxed_energy: Floats
     force_square: Floats
     force_count: Ints
     charge: Ints
@@ -72,6 +74,7 @@ _PER_STRUCTURE = (
     "dataset",
     "composition",
     "energy",
+    "relaxed_energy",
     "force_square",
     "force_count",
     "charge",
@@ -89,11 +92,11 @@ def columns_of(systems: Iterable[AtomicData]) -> Columns:
     for system in systems:
         numbers = np.bincount(system.atomic_numbers.numpy(), minlength=MAX_ATOMIC_NUMBER + 1)
         square, count = _forces(system)
-        energy = system.labels.get("energy")
         values = {
             "dataset": datasets.setdefault(system.dataset[0], len(datasets)),
             "composition": compositions.setdefault(numbers.tobytes(), len(compositions)),
-            "energy": np.nan if energy is None else float(energy.reshape(-1)[0]),
+            "energy": _one(system, "energy"),
+            "relaxed_energy": _one(system, "relaxed_energy"),
             "force_square": square,
             "force_count": count,
             "charge": int(system.charge[0]),
@@ -156,7 +159,12 @@ def examples_of(columns: Columns) -> list[int]:
 
 
 def _dtype(name: str) -> type[np.float64 | np.int64]:
-    return np.float64 if name in ("energy", "force_square") else np.int64
+    return np.float64 if name in ("energy", "relaxed_energy", "force_square") else np.int64
+
+
+def _one(system: AtomicData, name: str) -> float:
+    value = system.labels.get(name)
+    return np.nan if value is None else float(value.reshape(-1)[0])
 
 
 def _forces(system: AtomicData) -> tuple[float, int]:

@@ -12,14 +12,15 @@ from typing import Any, Literal
 import lightning as L  # noqa: N812 (the name that Lightning's documentation uses)
 import numpy as np
 
-from adatom.core.console import progress, say
 from adatom.core.errors import ConfigError, DataError, unknown_name
 from adatom.data.atomic_data import AtomicData
-from adatom.data.doctor import Finding, check_dataset
+from adatom.data.doctor import Finding
 from adatom.training.batch_loader import BatchLoader, StepLoader
-from adatom.training.batching import BatchLimits, BatchPlan, Rows, StructureSizes
+from adatom.training.batching import Balance, BatchLimits, BatchPlan, Rows, StructureSizes
 from adatom.training.columns import examples_of
-from adatom.training.data_source import DataSource
+from adatom.training.data_source import Sources, as_sources, refuse_mixed_energies
+from adatom.training.examination import examine
+from adatom.training.graph_loader import with_edges
 from adatom.training.index import edge_counts
 from adatom.training.lazy_systems import LazySystems
 from adatom.training.mixture import MixedOrder, Mixture, sampling_ratios
@@ -30,12 +31,6 @@ from adatom.training.sources import (
     read_sources,
     split_off,
 )
-
-#: One path, one source, or several of them.
-Sources = str | DataSource | list[str | DataSource]
-
-#: Structures of a dataset that is not kept in memory, which the doctor looks at.
-_EXAMINED = 2000
 
 _STAGE_PARTS: Mapping[str, tuple[str, ...]] = {
     "fit": ("train", "val"),
@@ -63,6 +58,8 @@ class AtomisticDataModule(L.LightningDataModule):
         max_atoms: Atoms per batch; null for no limit.
         max_edges: Edges per batch; null for no limit. All limits hold together; without any,
             batches have 8 structures.
+        balance: What the processes of a step get alike: ``systems``, ``atoms`` or ``edges``; null
+            takes edges where they are counted, else atoms.
         eval_factor: Batches without training may be this many times larger.
         mixture: How often each dataset is drawn; null draws each structure once per epoch.
         scale: ``shared``: one force RMS normalizes all datasets; ``own``: each has its own.
@@ -87,6 +84,7 @@ class AtomisticDataModule(L.LightningDataModule):
         batch_size: int | None = None,
         max_atoms: int | None = None,
         max_edges: int | None = None,
+        balance: Balance | None = None,
         eval_factor: int = 4,
         mixture: Mixture | None = None,
         scale: Literal["shared", "own"] = "shared",
@@ -110,11 +108,14 @@ class AtomisticDataModule(L.LightningDataModule):
             edges=max_edges and max_edges * eval_factor,
         )
         self._sources = {"train": train, "val": val, "test": test, "predict": predict}
+        given = [source for source in (train, val, test) if source is not None]
+        refuse_mixed_energies([one for source in given for one in as_sources(source)])
         self._val_fraction = val_fraction
         self.seed = seed
         #: Set by the module that trains, from ``trainer.accumulate_grad_batches``.
         self.batches_per_step = 1
         self._planned_world: int | None = None
+        self._balance = balance
         self._mixture = mixture
         self._shared_scale = scale == "shared"
         self._in_memory, self._num_workers = in_memory, num_workers
@@ -145,7 +146,8 @@ class AtomisticDataModule(L.LightningDataModule):
             self._read(part)
         if stage == "fit" and self._facts is None:
             if self._check:
-                self._examine()
+                val = self.systems("val") if self.has_validation else None
+                self.findings = examine(self.systems("train"), val)
             self._facts = gather_facts(self._part("train").columns, shared_scale=self._shared_scale)
         if stage == "fit" and not self.has_validation and self.trainer is not None:
             self.trainer.limit_val_batches = 0  # Lightning's way to train without validation
@@ -197,18 +199,8 @@ class AtomisticDataModule(L.LightningDataModule):
         The cutoff is that of the trainer's module.
         """
         if part not in self._graphs:
-            module: Any = self._trainer.lightning_module
-            cutoff, limit = module.backbone.cutoff, module.backbone.max_neighbors
             systems = self._part(part).systems
-            if isinstance(systems, LazySystems):
-                self._graphs[part] = systems.with_edges(cutoff, limit)
-                return self._graphs[part]
-            with progress(f"Neighbor lists ({part})", len(systems)) as bar:
-                found = []
-                for system in systems:
-                    found.append(system.with_edges(cutoff, max_neighbors=limit))
-                    bar.advance()
-            self._graphs[part] = found
+            self._graphs[part] = with_edges(systems, *self._reach, f"Neighbor lists ({part})")
         return self._graphs[part]
 
     def num_steps(self, epochs: int) -> int:
@@ -267,6 +259,12 @@ class AtomisticDataModule(L.LightningDataModule):
         return self.trainer
 
     @property
+    def _reach(self) -> tuple[float, int | None]:
+        """Cutoff and largest number of neighbors of the network that is trained."""
+        module: Any = self._trainer.lightning_module
+        return module.backbone.cutoff, module.backbone.max_neighbors
+
+    @property
     def _folder(self) -> Path | None:
         if self.index_folder is None and self.trainer is not None:
             return Path(self.trainer.default_root_dir) / "index"
@@ -277,6 +275,9 @@ class AtomisticDataModule(L.LightningDataModule):
         return self._trainer.current_epoch, done * self.batches_per_step
 
     def _train_plan(self) -> BatchPlan:
+        return self._shuffled(self._sizes_of("train"))
+
+    def _shuffled(self, sizes: StructureSizes) -> BatchPlan:
         order = None
         if self._mixture is not None:
             columns = self._part("train").columns
@@ -284,19 +285,20 @@ class AtomisticDataModule(L.LightningDataModule):
             ratios = sampling_ratios(self._mixture, Counter(datasets))
             order = MixedOrder(datasets, ratios, self.seed)
         return BatchPlan(
-            self._sizes_of("train"),
+            sizes,
             self.limits,
             self.seed,
             order=order,
+            balance=self._balance,
             planned_world=self._planned_world,
         )
 
+    def _in_order(self, sizes: StructureSizes) -> BatchPlan:
+        return BatchPlan(sizes, self._eval_limits, None, allow_oversize=True)
+
     def _ordered(self, part: str) -> BatchLoader:
-        sizes = self._sizes_of(part)
         # Every evaluation begins at the first batch.
-        return self._loader(
-            part, BatchPlan(sizes, self._eval_limits, None, allow_oversize=True), lambda: (0, 0)
-        )
+        return self._loader(part, self._in_order(self._sizes_of(part)), lambda: (0, 0))
 
     def _loader(
         self, part: str, plan: BatchPlan, position: Callable[[], tuple[int, int]]
@@ -310,17 +312,17 @@ class AtomisticDataModule(L.LightningDataModule):
         if part not in self._sizes:
             graphs = self.graphs(part)
             if isinstance(graphs, LazySystems):
-                self._sizes[part] = self._lazy_sizes(part, graphs)
+                self._sizes[part] = self._lazy_sizes(part, graphs, *self._reach)
             else:
                 self._sizes[part] = StructureSizes.of(graphs)
         return self._sizes[part]
 
-    def _lazy_sizes(self, part: str, graphs: LazySystems) -> StructureSizes:
-        """Take sizes from the index; edges are counted only if a limit asks for them."""
+    def _lazy_sizes(
+        self, part: str, graphs: LazySystems, cutoff: float, limit: int | None
+    ) -> StructureSizes:
+        """Take sizes from the index; edges are counted only if they are asked for."""
         edges = None
-        if self.limits.edges is not None:
-            module: Any = self._trainer.lightning_module
-            cutoff, limit = module.backbone.cutoff, module.backbone.max_neighbors
+        if self.limits.edges is not None or self._balance == "edges":
             folder, workers = self._folder, self._num_workers
             found = [
                 edge_counts(source, cutoff, limit, folder, workers=workers)
@@ -358,42 +360,3 @@ class AtomisticDataModule(L.LightningDataModule):
         )
         kept = np.delete(np.arange(len(whole.systems)), rows)
         self._parts["train"] = whole.take(kept.tolist())
-
-    def _examine(self) -> None:
-        others = {"val": _sample(self.systems("val"))} if self.has_validation else {}
-        self.findings = check_dataset(_sample(self.systems("train")), others=others)
-        report_findings(self.findings)
-
-
-def _sample(systems: Sequence[AtomicData]) -> Sequence[AtomicData]:
-    """Return what the doctor can look at: all structures in memory, or some of the others."""
-    if not isinstance(systems, LazySystems) or len(systems) <= _EXAMINED:
-        return systems
-    say(f"Of {len(systems)} structures, {_EXAMINED} at random are examined.")
-    rows = np.random.default_rng(0).choice(len(systems), _EXAMINED, replace=False)
-    return [systems[int(row)] for row in np.sort(rows)]
-
-
-def as_sources(sources: Sources) -> list[DataSource]:
-    """Return a list of sources from any of the forms a configuration may use."""
-    several: Sequence[str | DataSource] = sources if isinstance(sources, list) else [sources]
-    return [DataSource(path=s) if isinstance(s, str) else s for s in several]
-
-
-def report_findings(findings: Sequence[Finding]) -> None:
-    """Print warnings of the dataset doctor; stop at its errors.
-
-    Raises:
-        DataError: If a finding is an error; the message has the first one.
-    """
-    errors = [finding for finding in findings if finding.severity == "error"]
-    for finding in findings:
-        if finding.severity == "warning":
-            say(f"Warning about the data: {finding.message} {finding.fix}")
-    if errors:
-        more = f" (and {len(errors) - 1} more errors)" if len(errors) > 1 else ""
-        raise DataError(
-            f"{errors[0].message}{more}",
-            fix=f"{errors[0].fix} 'adatom data check' lists everything; "
-            "data.check: false trains nevertheless.",
-        )

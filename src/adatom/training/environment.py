@@ -92,3 +92,20 @@ def launched_environment(
     """
     place = detect_launcher(os.environ if environment is None else environment)
     return None if place is None else LaunchedEnvironment(place)
+
+
+def is_first_process(environment: Mapping[str, str] | None = None) -> bool:
+    """Return whether this process is alone or the first of several, before these are connected.
+
+    Args:
+        environment: None reads that of the process.
+
+    Raises:
+        ConfigError: If its variables contradict each other.
+    """
+    given = os.environ if environment is None else environment
+    place = detect_launcher(given)
+    if place is not None:
+        return place.rank == 0
+    # Lightning tells these to the processes that it starts.
+    return all(given.get(name, "0") == "0" for name in ("LOCAL_RANK", "NODE_RANK"))

@@ -34,9 +34,13 @@ class MLIPEvalUnit(L.LightningModule):
 
     Attributes:
         potential: What is measured.
+        predicted_properties: What :meth:`predict_step` gives of what the potential has.
     """
 
     potential: Potential
+    predicted_properties: frozenset[str] = frozenset(
+        {"energy", "forces", "stress", "relaxed_energy"}
+    )
 
     def __init__(
         self,
@@ -119,7 +123,7 @@ class MLIPEvalUnit(L.LightningModule):
         self._publish("test")
 
     def predict_step(self, batch: AtomicData, batch_idx: int) -> dict[str, torch.Tensor]:
-        """Return energy, forces and stress in eV, eV/angstrom and eV/angstrom^3.
+        """Return energy (or relaxed energy), forces and stress in eV and angstrom.
 
         Potentials with direct forces have stress only if a head predicts it.
         """
@@ -127,7 +131,7 @@ class MLIPEvalUnit(L.LightningModule):
         potential = self.evaluated
         potential.check_input(batch)
         possible = {name for dataset in batch.dataset for name in potential.properties(dataset)}
-        raw = potential(batch, possible & {"energy", "forces", "stress"})
+        raw = potential(batch, possible & self.predicted_properties)
         detached = {name: value.detach() for name, value in raw.items()}
         return potential.denormalize(detached, batch)
 

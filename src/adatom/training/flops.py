@@ -11,8 +11,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from adatom.core.console import say
+from adatom.core.errors import ConfigError
 from adatom.core.files import atomic_write
 from adatom.data.atomic_data import AtomicData
+from adatom.training.sharding import is_sharded
 
 
 def profile_flops(
@@ -55,9 +57,23 @@ def report_flops(
     module: nn.Module,
     batch: AtomicData,
     loss: Callable[[AtomicData], torch.Tensor],
-    path: Path,
+    path: Path | None,
 ) -> None:
-    """Print the result of :func:`profile_flops` and write it to ``path`` as JSON."""
+    """Print the result of :func:`profile_flops` and write it to ``path`` as JSON.
+
+    Args:
+        module: See :func:`profile_flops`.
+        batch: See :func:`profile_flops`.
+        loss: See :func:`profile_flops`.
+        path: None on all processes but the first, which do nothing.
+
+    Raises:
+        ConfigError: On all processes, if the weights are shared out.
+    """
+    if is_sharded(module):
+        raise ConfigError("profile_flops is set", expected="it with train_strategy: ddp")
+    if path is None:
+        return
     found = profile_flops(module, batch, loss)
     with atomic_write(path) as part:
         part.write_text(json.dumps(found, indent=1) + "\n")

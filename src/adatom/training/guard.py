@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from adatom.core.console import say
 from adatom.core.errors import ConfigError, NonFiniteError
 from adatom.core.files import atomic_write
 from adatom.data.ase_convert import to_ase
 from adatom.data.atomic_data import AtomicData
+from adatom.tasks.potential import Potential
 from adatom.training.reduction import rank, world_size
 
 
@@ -81,4 +83,19 @@ def require_gradients(module: nn.Module) -> None:
             f"The loss does not depend on the parameters {', '.join(without[:3])}{more}",
             expected="a gradient for each parameter when several processes train",
             fix="Freeze them, give their task a loss, or train with one process.",
+        )
+
+
+def warn_of_bf16(trained: Collection[str], potential: Potential) -> None:
+    """Say what bfloat16 costs where forces or stress are derivatives.
+
+    Args:
+        trained: Those of ``forces`` and ``stress`` that have a loss.
+        potential: What is trained.
+    """
+    derived = sorted(set(trained) - set(potential.direct_properties))
+    if derived:
+        say(
+            f"Warning: bf16 loses digits of {' and '.join(derived)}, which are derivatives of the "
+            "energy here. It is made for pre-training with direct forces."
         )

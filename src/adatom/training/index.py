@@ -21,7 +21,7 @@ from adatom.data.structure_dataset import StructureDataset
 from adatom.training.columns import Columns, Ints, columns_of, join
 
 #: Part of the name of an index, so that one of another version is made anew.
-_VERSION = 1
+_VERSION = 2
 #: Structures that a process works on at a time.
 _CHUNK = 256
 

@@ -42,10 +42,15 @@ class Interruptions:
                 return
 
     def unlisten(self) -> None:
-        """Give the signals back."""
+        """Give the signals back, but for those that somebody else has taken or given back since.
+
+        Lightning gives back its own at the end of a training, and these must not come again: they
+        would catch signals for a trainer that is done, and keep it with all that it has.
+        """
         while self._handlers:
             number, handler = self._handlers.popitem()
-            signal.signal(number, handler)
+            if signal.getsignal(number) == self._hear:
+                signal.signal(number, handler)
 
     def after_step(self, *, due: bool) -> bool:
         """Return whether to save now; every process must call this after each step.

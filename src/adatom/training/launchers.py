@@ -1,7 +1,7 @@
 """What started this process, and its place among the processes of a training.
 
-torchrun, SLURM, OpenMPI, and Intel MPI or MPICH (Hydra) each say it with their own environment
-variables.
+torchrun, SLURM, OpenMPI, Intel MPI or MPICH (Hydra), and PALS (``mpiexec`` of Cray machines) each
+say it with their own environment variables.
 """
 
 from __future__ import annotations
@@ -216,6 +216,17 @@ _LAUNCHERS = (
         node_rank=None,
         job="PMIX_NAMESPACE",
         address=_nowhere,
+    ),
+    _Launcher(
+        # The number of processes comes from Cray's PMI. srun sets these names there, too.
+        "PALS",
+        rank="PALS_RANKID",
+        world_size="PMI_SIZE",
+        local_rank="PALS_LOCAL_RANKID",
+        local_size="PMI_LOCAL_SIZE",
+        node_rank="PALS_NODEID",
+        job="PALS_APID",
+        address=_slurm_host,
     ),
     _Launcher(
         # Both start their processes with Hydra, whose first machine is where it was called.

@@ -21,6 +21,7 @@ _SHORT = {
     "val/loss": "val",
     "val/energy_per_atom_mae": "E eV/atom",
     "val/forces_mae": "F eV/A",
+    "val/relaxed_energy_mae": "E eV",
 }
 
 

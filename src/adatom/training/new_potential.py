@@ -13,13 +13,13 @@ from adatom.training.tasks_from_data import check_scales, with_losses
 
 
 def new_potential(
-    backbone: Backbone, head: Head | None, tasks: Sequence[Task], data: AtomisticDataModule
+    backbone: Backbone, head: Head, tasks: Sequence[Task], data: AtomisticDataModule
 ) -> Potential:
     """Join a network and tasks; the domain is that of the training data.
 
     Args:
         backbone: The network.
-        head: None makes an ``EnergyHead`` as wide as the network.
+        head: From its features to energies.
         tasks: Complete.
         data: Set up for a training.
 
@@ -27,10 +27,6 @@ def new_potential(
         ConfigError: If the scales of the tasks contradict each other.
         OutOfDomainError: If validation structures have elements that no training structure has.
     """
-    from adatom.models.energy_head import EnergyHead
-
-    if head is None:
-        head = EnergyHead(backbone.num_channels, backbone.num_channels)
     check_scales(tasks, head.gives)
     domains = {name: fact.domain for name, fact in data.facts.items()}
     metadata = {"training_data": data.fingerprints}

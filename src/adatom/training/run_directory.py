@@ -21,7 +21,7 @@ _PACKAGES = ("adatom", "torch", "lightning", "numpy", "ase", "vesin", "jsonargpa
 
 #: On how many and which processors a run goes on may change; its numbers do not.
 _WHERE = {f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy")}
-_WHERE |= {"model.train_strategy"}
+_WHERE |= {"model.train_strategy", "binding.bind", "devices", "strategy"}
 
 
 class RunDirectory:

@@ -15,11 +15,9 @@ from adatom.core.console import say
 from adatom.core.errors import DataError, MissingLabelError
 from adatom.data.atomic_data import AtomicData
 from adatom.data.element_references import solve_grouped_references
-from adatom.data.open_dataset import open_dataset
-from adatom.data.structure_dataset import StructureDataset
 from adatom.tasks.domain import Domain
-from adatom.training.columns import Columns, columns_of, join
-from adatom.training.data_source import DataSource
+from adatom.training.columns import Columns, Floats, columns_of, join
+from adatom.training.data_source import DataSource, open_source
 from adatom.training.index import index_of
 from adatom.training.lazy_systems import LazySystems, too_large
 
@@ -66,7 +64,7 @@ def read_sources(
         DataError: If a structure is not usable.
         FileAccessError: If a file cannot be read.
     """
-    opened = [_opened(source) for source in sources]
+    opened = [open_source(source) for source in sources]
     if in_memory is None:
         in_memory = not too_large(opened)
         if not in_memory:
@@ -80,17 +78,6 @@ def read_sources(
         source.trust()  # every structure was looked at for the index
     prints = [fingerprint for _, fingerprint in indexes]
     return Structures(LazySystems(opened), prints, join([columns for columns, _ in indexes]))
-
-
-def _opened(source: DataSource) -> StructureDataset:
-    return open_dataset(
-        source.path,
-        dataset=source.dataset,
-        label_keys=source.label_keys,
-        units=source.units,
-        key_map=source.key_map,
-        index=source.index,
-    )
 
 
 def _some(systems: Sequence[AtomicData], rows: Sequence[int]) -> list[AtomicData]:
@@ -158,6 +145,9 @@ class DatasetFacts:
         domain: Elements, charges and spins.
         labelled: Label to the number of structures that have it.
         count: Number of structures.
+        relaxed_references: As ``references``, of the relaxed energies.
+        relaxed_scale: RMS of the relaxed energy of a structure after these references, eV, with
+            as many degrees of freedom less as there are references; 1 where none is left.
     """
 
     references: torch.Tensor | None
@@ -166,6 +156,8 @@ class DatasetFacts:
     domain: Domain
     labelled: Mapping[str, int]
     count: int
+    relaxed_references: torch.Tensor | None = None
+    relaxed_scale: float = 1.0
 
 
 def gather_facts(columns: Columns, *, shared_scale: bool) -> dict[str, DatasetFacts]:
@@ -179,7 +171,7 @@ def gather_facts(columns: Columns, *, shared_scale: bool) -> dict[str, DatasetFa
         By dataset name, sorted.
 
     Raises:
-        MissingLabelError: If a dataset has no energies.
+        MissingLabelError: If a dataset has neither energies nor relaxed energies.
     """
     common = force_rms(columns) if shared_scale else None
     facts = {}
@@ -196,26 +188,78 @@ def force_rms(columns: Columns) -> float | None:
     return (total / count) ** 0.5 if total > 0.0 else None
 
 
+def missing_energies(name: str, label: str, labelled: Mapping[str, int]) -> MissingLabelError:
+    """Build the error for a dataset without the energies that a task of it needs.
+
+    Args:
+        name: Of the dataset.
+        label: ``energy`` or ``relaxed_energy``.
+        labelled: Labels that its structures have.
+    """
+    key = "energy_relaxed" if label == "relaxed_energy" else "dft_energy"
+    return MissingLabelError(
+        f"No structure of dataset {name!r} has the label {label!r}",
+        expected=f"it beside {', '.join(labelled) or 'no labels'}",
+        fix=f"Name its key in the file with label_keys, e.g. {label}: {key}.",
+    )
+
+
 def _facts(name: str, columns: Columns, common: float | None) -> DatasetFacts:
     counts = {label: int(columns.has(label).sum()) for label in sorted(columns.label_names)}
     labelled = {label: count for label, count in counts.items() if count}
-    if "energy" not in labelled:
-        raise MissingLabelError(
-            f"No structure of dataset {name!r} has the label 'energy'",
-            expected=f"an energy beside {', '.join(labelled) or 'no labels'}",
-            fix="Name the energy's key in the file with label_keys, e.g. energy: dft_energy.",
-        )
-    known = columns.take(np.flatnonzero(np.isfinite(columns.energy)))
-    used, group = np.unique(known.composition, return_inverse=True)
-    unique = known.compositions[used].astype(np.float64)
-    table, rank = solve_grouped_references(unique, group.reshape(-1), known.energy)
-    elements = np.flatnonzero(unique.any(axis=0))
-    residual = (known.energy - (unique @ table)[group.reshape(-1)]) / known.atoms
-    scale = common or force_rms(columns) or float(np.sqrt(np.mean(residual**2))) or 1.0
+    if not {"energy", "relaxed_energy"} & set(labelled):
+        raise missing_energies(name, "energy", labelled)
+    finite = np.isfinite(columns.energy) | np.isfinite(columns.relaxed_energy)
+    used = np.unique(columns.composition[finite])
+    elements = np.flatnonzero(columns.compositions[used].any(axis=0))
+    own = _fit(columns, columns.energy)
+    relaxed = _fit(columns, columns.relaxed_energy)
     domain = Domain(
         elements=tuple(int(z) for z in elements),
         charges=tuple(int(charge) for charge in np.unique(columns.charge)),
         spins=tuple(int(spin) for spin in np.unique(columns.spin)),
     )
-    is_unique = rank == len(elements)
-    return DatasetFacts(torch.from_numpy(table), is_unique, scale, domain, labelled, len(columns))
+    return DatasetFacts(
+        references=own.table if own else None,
+        references_unique=own is not None and own.rank == len(elements),
+        scale=common or force_rms(columns) or (own.rms_per_atom if own else 0.0) or 1.0,
+        domain=domain,
+        labelled=labelled,
+        count=len(columns),
+        relaxed_references=relaxed.table if relaxed else None,
+        relaxed_scale=relaxed.scale if relaxed else 1.0,
+    )
+
+
+@dataclass(slots=True, frozen=True)
+class _Fit:
+    """Element references and what they leave.
+
+    Attributes:
+        table: ``[119]`` float64 eV per atom.
+        rank: Number of references that the data determine.
+        rms_per_atom: Of the rest per atom, eV.
+        scale: Estimate of the rest of a structure that was not among those fitted, eV.
+    """
+
+    table: torch.Tensor
+    rank: int
+    rms_per_atom: float
+    scale: float
+
+
+def _fit(columns: Columns, energies: Floats) -> _Fit | None:
+    rows = np.flatnonzero(np.isfinite(energies))
+    if not len(rows):
+        return None
+    known, energies = columns.take(rows), energies[rows]
+    used, group = np.unique(known.composition, return_inverse=True)
+    group = group.reshape(-1)
+    unique = known.compositions[used].astype(np.float64)
+    table, rank = solve_grouped_references(unique, group, energies)
+    residual = energies - (unique @ table)[group]
+    # What the fit leaves of its own structures says nothing where it has a reference for each.
+    freedom = len(rows) - rank
+    scale = float(np.sqrt((residual**2).sum() / freedom)) if freedom > 0 else 1.0
+    rms_per_atom = float(np.sqrt(np.mean((residual / known.atoms) ** 2)))
+    return _Fit(torch.from_numpy(table), rank, rms_per_atom, scale or 1.0)

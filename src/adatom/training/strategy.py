@@ -11,7 +11,6 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
 
 from adatom.core.errors import ConfigError
 from adatom.training.checkpointing.directory import RESUME, STATE, verify_checkpoint
@@ -27,6 +26,7 @@ from adatom.training.checkpointing.tensors import load_tensors
 from adatom.training.checkpointing.writer import CheckpointWriter
 from adatom.training.data_module import AtomisticDataModule
 from adatom.training.environment import launched_environment
+from adatom.training.process_group import end_process_group_at_exit, mesh_of_all
 from adatom.training.resume import random_state
 from adatom.training.sharding import copy_from_first_rank, shard
 from adatom.training.train_strategy import TrainStrategy
@@ -81,6 +81,7 @@ class UnitStrategy(DDPStrategy):
         """Join the process group, if there are several processes."""
         if not self._is_alone:
             super().setup_environment()
+            end_process_group_at_exit()
             return
         if self.accelerator is None:
             raise ConfigError("The strategy has no accelerator", fix="Pass it to a Trainer.")
@@ -101,7 +102,7 @@ class UnitStrategy(DDPStrategy):
             return super()._setup_model(model)
         unit = self._unit
         copy_from_first_rank(unit)
-        mesh = init_device_mesh(self.root_device.type, (self.world_size,))
+        mesh = mesh_of_all(self.root_device.type)
         shard(unit.potential, mesh, trained=True)
         shard(unit.average.module, mesh, trained=False)
         return model

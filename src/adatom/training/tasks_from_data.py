@@ -13,13 +13,15 @@ from adatom.core.errors import ConfigError, MissingLabelError, unknown_name
 from adatom.tasks.losses import build_loss
 from adatom.tasks.metrics import DEFAULT_METRICS, metric_for
 from adatom.tasks.task import Normalizer, OutputSpec, Task
-from adatom.training.sources import DatasetFacts
+from adatom.training.sources import DatasetFacts, missing_energies
 
 _SPECS: dict[str, tuple[Literal["system", "atom"], OutputSpec]] = {
     "energy": ("system", OutputSpec((1,), "float64")),
     "forces": ("atom", OutputSpec((3,))),
     "stress": ("system", OutputSpec((3, 3), "float64")),
+    "relaxed_energy": ("system", OutputSpec((1,), "float64")),
 }
+_ENERGIES = ("energy", "relaxed_energy")
 _MAX_ELEMENTS = 119
 
 
@@ -29,7 +31,7 @@ class TaskSpec:
 
     Attributes:
         name: Unique, such as ``omol_energy``.
-        property: ``energy``, ``forces`` or ``stress``.
+        property: ``energy``, ``forces``, ``stress`` or ``relaxed_energy``.
         datasets: Datasets that it serves; null means all.
         loss_fn: ``{name, coefficient, reduction, ...}``; null makes a task that is predicted but
             not trained.
@@ -57,25 +59,38 @@ def build_tasks(
     *,
     metrics: Mapping[str, Sequence[str]] | None = None,
 ) -> list[Task]:
-    """Make the energy, forces and stress task of every dataset.
+    """Make the energy, forces and stress task of every dataset, or the one of its relaxed energy.
 
-    All three share one scale, because forces and stress are derivatives of the energy. A property
-    without a loss, or without labels in that dataset, can be predicted but is not trained.
+    The former three share one scale, because forces and stress are derivatives of the energy. A
+    property without a loss, or without labels in that dataset, can be predicted but is not trained.
 
     Args:
         facts: By dataset name.
-        losses: From property to its loss; see :func:`adatom.tasks.losses.build_loss`.
+        losses: From property to its loss; see :func:`adatom.tasks.losses.build_loss`. With
+            ``relaxed_energy`` there is no other.
         metrics: From property to names; default :data:`adatom.tasks.metrics.DEFAULT_METRICS`.
 
     Raises:
-        MissingLabelError: If no dataset has the labels of a loss.
+        MissingLabelError: If no dataset has the labels of a loss, or one has no energies.
+        ConfigError: If there is a loss of the relaxed energy and another one.
     """
+    kinds = ["relaxed_energy"] if "relaxed_energy" in losses else ["energy", "forces", "stress"]
+    others = sorted(set(losses) - set(kinds))
+    if others:
+        raise ConfigError(
+            f"There are losses of relaxed_energy and of {' and '.join(others)}",
+            expected="relaxed_energy alone: it takes the place of the energy",
+        )
+    for dataset, fact in facts.items():
+        if kinds[0] not in fact.labelled:
+            raise missing_energies(dataset, kinds[0], fact.labelled)
     for prop in losses:
         _require_labels(f"a loss of {prop}", prop, list(facts), facts, f"drop losses.{prop}")
     chosen = metrics or DEFAULT_METRICS
     tasks = []
     for dataset, fact in facts.items():
-        for prop, (level, spec) in _SPECS.items():
+        for prop in kinds:
+            level, spec = _SPECS[prop]
             trained = prop in losses and bool(fact.labelled.get(prop))
             tasks.append(
                 Task(
@@ -83,10 +98,10 @@ def build_tasks(
                     level=level,
                     property=prop,
                     out_spec=spec,
-                    normalizer=Normalizer(0.0, fact.scale),
+                    normalizer=Normalizer(0.0, _scale(fact, prop)),
                     datasets=[dataset],
                     loss_fn=dict(losses[prop]) if trained else None,
-                    element_references=fact.references if prop == "energy" else None,
+                    element_references=_fitted(fact, prop),
                     metrics=list(chosen.get(prop, ())),
                     inference_only=not trained,
                 )
@@ -117,9 +132,9 @@ def resolve_tasks(specs: Sequence[TaskSpec], facts: Mapping[str, DatasetFacts]) 
             what = f"task {task.name!r} with a loss"
             _require_labels(what, task.property, task.datasets, facts, "drop its loss_fn")
     for dataset in facts:
-        if not any(dataset in task.datasets for task in done if task.property == "energy"):
+        if not any(dataset in task.datasets for task in done if task.property in _ENERGIES):
             raise ConfigError(
-                f"No task has the energy of dataset {dataset!r}",
+                f"No task has the energy of dataset {dataset!r}, nor its relaxed energy",
                 fix="Add one (without loss_fn if it shall not be trained), or drop the data.",
             )
     return done
@@ -159,7 +174,7 @@ def check_scales(tasks: Sequence[Task], direct: Sequence[str]) -> None:
     """
     energy = {d: t for t in tasks if t.property == "energy" for d in t.datasets}
     for task in tasks:
-        if task.property == "energy" or task.property in direct:
+        if task.property in _ENERGIES or task.property in direct:
             continue
         for dataset in task.datasets:
             wanted = energy[dataset].normalizer.rmsd if dataset in energy else task.normalizer.rmsd
@@ -179,6 +194,8 @@ def _resolve(spec: TaskSpec, facts: Mapping[str, DatasetFacts]) -> Task:
     for dataset in datasets:
         if dataset not in facts:
             raise unknown_name(f"dataset of task {spec.name!r}", dataset, facts)
+        if spec.property in _ENERGIES and spec.property not in facts[dataset].labelled:
+            raise missing_energies(dataset, spec.property, facts[dataset].labelled)
     if spec.loss_fn is not None:
         build_loss(spec.property, spec.loss_fn)
     metrics = DEFAULT_METRICS[spec.property] if spec.metrics is None else spec.metrics
@@ -189,7 +206,7 @@ def _resolve(spec: TaskSpec, facts: Mapping[str, DatasetFacts]) -> Task:
         level=level,
         property=spec.property,
         out_spec=out_spec,
-        normalizer=spec.normalizer or _normalizer(spec.name, datasets, facts),
+        normalizer=spec.normalizer or _normalizer(spec, datasets, facts),
         datasets=list(datasets),
         loss_fn=None if spec.loss_fn is None else dict(spec.loss_fn),
         element_references=_references(spec, datasets, facts),
@@ -200,13 +217,23 @@ def _resolve(spec: TaskSpec, facts: Mapping[str, DatasetFacts]) -> Task:
     )
 
 
+def _fitted(fact: DatasetFacts, prop: str) -> torch.Tensor | None:
+    """Return the element references of a property that has some."""
+    found = {"energy": fact.references, "relaxed_energy": fact.relaxed_references}
+    return found.get(prop)
+
+
+def _scale(fact: DatasetFacts, prop: str) -> float:
+    return fact.relaxed_scale if prop == "relaxed_energy" else fact.scale
+
+
 def _normalizer(
-    name: str, datasets: Sequence[str], facts: Mapping[str, DatasetFacts]
+    spec: TaskSpec, datasets: Sequence[str], facts: Mapping[str, DatasetFacts]
 ) -> Normalizer:
-    scales = {facts[dataset].scale for dataset in datasets}
+    scales = {_scale(facts[dataset], spec.property) for dataset in datasets}
     if len(scales) != 1:
         raise ConfigError(
-            f"The datasets of task {name!r} have {len(scales)} different scales",
+            f"The datasets of task {spec.name!r} have {len(scales)} different scales",
             fix="Set data.scale: shared, give the task a normalizer, or one task per dataset.",
         )
     return Normalizer(0.0, scales.pop())
@@ -215,7 +242,7 @@ def _normalizer(
 def _references(
     spec: TaskSpec, datasets: Sequence[str], facts: Mapping[str, DatasetFacts]
 ) -> torch.Tensor | None:
-    if spec.property != "energy":
+    if spec.property not in _ENERGIES:
         if spec.element_references is not None:
             raise ConfigError(
                 f"Task {spec.name!r} is about {spec.property} and has element references",
@@ -229,7 +256,7 @@ def _references(
                 f"{len(datasets)} datasets",
                 fix="Give each dataset an energy task of its own, or set element_references.",
             )
-        return facts[datasets[0]].references
+        return _fitted(facts[datasets[0]], spec.property)
     table = torch.zeros(_MAX_ELEMENTS, dtype=torch.float64)
     for symbol, energy in spec.element_references.items():
         if atomic_numbers.get(symbol, 0) == 0:

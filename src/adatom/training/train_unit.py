@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -10,10 +11,11 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from adatom.core.console import say
 from adatom.core.errors import ConfigError
+from adatom.core.precision import tf32
 from adatom.data.atomic_data import AtomicData
-from adatom.models.base import Backbone, Head
+from adatom.models.base import Backbone, Configurable, Head
+from adatom.models.graph_network import GraphNetwork
 from adatom.tasks.losses import LossSum, build_loss
 from adatom.tasks.objective import filter_inference_only_tasks
 from adatom.tasks.potential import Potential
@@ -23,13 +25,13 @@ from adatom.training.data_module import AtomisticDataModule
 from adatom.training.ema import WeightAverage
 from adatom.training.eval_unit import MLIPEvalUnit
 from adatom.training.flops import report_flops
-from adatom.training.guard import non_finite, require_gradients
+from adatom.training.guard import non_finite, require_gradients, warn_of_bf16
 from adatom.training.new_potential import new_potential, retrained
-from adatom.training.optimizer import ParameterGroups, adamw, parameter_groups
+from adatom.training.optimization import Optimization
+from adatom.training.optimizer import ParameterGroups
 from adatom.training.reduction import world_size
 from adatom.training.resume import as_resumable
-from adatom.training.schedule import CosineWithWarmup
-from adatom.training.sharding import is_sharded, total_norm
+from adatom.training.sharding import total_norm
 from adatom.training.step_loss import (
     LossMean,
     add_up,
@@ -84,6 +86,7 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
             Weights, geometry, and validation keep their precision.
         train_strategy: What each of several processes holds: all weights (``ddp``) or a part of
             them (``fsdp``).
+        tf32: Let GPUs multiply with 10-bit mantissas in training; validation keeps all digits.
         debug_checksums: Write ``checksums_rank*.csv`` into the run directory: loss and mean
             absolute value of every parameter and gradient of each step.
         profile_flops: Count the operations of the first step; written to ``flops.json``.
@@ -91,6 +94,7 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
     Attributes:
         potential: Backbone, head and tasks that are being trained.
         average: The weight average, which is a potential too.
+        optimization: How the weights are trained; may be changed before the training.
     """
 
     average: WeightAverage[Potential]
@@ -114,14 +118,22 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
         min_lr_factor: float = 0.01,
         ema_decay: float = 0.999,
         bf16: bool = False,
+        tf32: bool = False,
         train_strategy: TrainStrategy | Literal["ddp", "fsdp"] = "ddp",
         debug_checksums: bool = False,
         profile_flops: bool = False,
     ) -> None:
         super().__init__(losses=losses, metrics=metrics, loss_mean=loss_mean)
-        self._bf16 = bf16
-        if not 0.0 <= warmup_fraction < 1.0:
-            raise ConfigError(f"warmup_fraction is {warmup_fraction}", expected="from 0 to below 1")
+        self._bf16, self._tf32 = bf16, tf32
+        self.optimization = Optimization(
+            lr=lr,
+            weight_decay=weight_decay,
+            legacy_single_group=legacy_single_group,
+            schedule=schedule,
+            warmup_fraction=warmup_fraction,
+            warmup_factor=warmup_factor,
+            min_lr_factor=min_lr_factor,
+        )
         if (backbone is None) == (potential is None):
             found = "neither" if backbone is None else "both"
             raise ConfigError(f"{found} of backbone and potential are given", expected="one")
@@ -136,11 +148,6 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
         # Held outside the module tree until setup: the trained modules are those of `potential`.
         self._parts: tuple[Backbone | None, Head | None, Potential | None]
         self._parts = (backbone, head, potential)
-        self._lr, self._weight_decay = lr, weight_decay
-        self._single_group = legacy_single_group
-        self._schedule = schedule
-        self._warmup_fraction, self._warmup_factor = warmup_fraction, warmup_factor
-        self._min_lr_factor = min_lr_factor
         self._ema_decay = ema_decay
         self.train_strategy = TrainStrategy(train_strategy)
         self._debug_checksums, self._profile_flops = debug_checksums, profile_flops
@@ -162,9 +169,11 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
         return backbone
 
     @property
-    def model_classes(self) -> list[type[Backbone | Head]]:
+    def model_classes(self) -> list[type[Configurable]]:
         """Classes of the given parts, which a checkpoint of this training may name."""
-        return [type(part) for part in self._parts[:2] if part is not None]
+        given = [part for part in self._parts[:2] if part is not None]
+        inner = [part.network for part in given if isinstance(part, GraphNetwork)]
+        return [type(part) for part in (*given, *inner)]
 
     @property
     def properties(self) -> list[str]:
@@ -174,7 +183,7 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
     @property
     def parameter_groups(self) -> ParameterGroups:
         """Names of the trained parameters, with and without weight decay."""
-        return parameter_groups(self.potential, legacy_single_group=self._single_group)
+        return self.optimization.groups(self.potential)
 
     @property
     def evaluated(self) -> Potential:
@@ -207,12 +216,8 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
             raise ConfigError(f"There is no potential to {stage}", fix="Call use() or fit first.")
         self.potential = self._make_potential(self._data_module)
         self.average = WeightAverage(self.potential, self._ema_decay)
-        derived = set(self.properties) - {"energy", *self.potential.direct_properties}
-        if self._bf16 and derived:
-            say(
-                f"Warning: bf16 loses digits of {' and '.join(sorted(derived))}, which are "
-                "derivatives of the energy here. It is made for pre-training with direct forces."
-            )
+        if self._bf16:
+            warn_of_bf16({"forces", "stress"} & set(self.properties), self.potential)
 
     def _make_potential(self, data: AtomisticDataModule) -> Potential:
         backbone, head, potential = self._parts
@@ -223,7 +228,19 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
         else:
             losses = self._loss_specs or DEFAULT_LOSSES
             tasks = build_tasks(data.facts, losses, metrics=self._metrics)
-        return new_potential(backbone or self.backbone, head, tasks, data)
+        backbone = backbone or self.backbone
+        head = backbone.default_head() if head is None else head
+        return new_potential(backbone, head, self.prepare_tasks(tasks, head.gives), data)
+
+    def prepare_tasks(self, tasks: Sequence[Task], direct: Sequence[str]) -> list[Task]:
+        """Return the tasks of a new potential; presets may change what came from the data.
+
+        Args:
+            tasks: Complete.
+            direct: What the head gives.
+        """
+        del direct
+        return list(tasks)
 
     def _take_over_accumulation(self) -> None:
         """Let a step have all its batches at once: Lightning would average unequal means."""
@@ -233,26 +250,8 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
             self.trainer.accumulate_grad_batches = 1
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW and a schedule that moves every step."""
-        optimizer = adamw(
-            self.potential,
-            lr=self._lr,
-            weight_decay=self._weight_decay,
-            legacy_single_group=self._single_group,
-        )
-        total = self.total_steps
-        schedule = CosineWithWarmup(
-            optimizer,
-            total=total,
-            warmup=round(self._warmup_fraction * total),
-            warmup_factor=self._warmup_factor,
-            min_factor=self._min_lr_factor,
-            kind=self._schedule,
-        )
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+        """Return AdamW and a schedule that moves every step, or what ``optimization`` says."""
+        return self.optimization.configure(self.potential, lambda: self.total_steps)
 
     @property
     def total_steps(self) -> int:
@@ -277,18 +276,14 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
         del batch_idx
         batches = batch if isinstance(batch, list) else [batch]
         if self._profile_flops and self.trainer.global_step == 0:
-            if is_sharded(self.potential):  # on all ranks, so that none waits for another
-                raise ConfigError("profile_flops is set", expected="it with train_strategy: ddp")
-            if self.trainer.is_global_zero:
-                path = self._folder / "flops.json"
-                report_flops(self.potential, batches[0], self._loss_alone, path)
+            path = self._folder / "flops.json" if self.trainer.is_global_zero else None
+            report_flops(self.potential, batches[0], self._loss_alone, path)
         # Here, not after the forward pass: that of several batches leaves gradients behind.
         for optimizer in self.trainer.optimizers:
             optimizer.zero_grad()
         self._computed = []
-        first = batches[0]
         if len(batches) == 1:
-            sums = self._sums(first)
+            sums = self._sums(batches[0])
             whole = over_ranks(sums)
             loss = share_of_loss(sums, whole)
         else:
@@ -358,12 +353,11 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
 
         Raises:
             NonFiniteError: The weights have not been touched; the batch is saved.
-            ConfigError: If another algorithm than the norm is asked for.
+            ConfigError: For another algorithm than the norm.
         """
         if gradient_clip_algorithm not in (None, "norm"):
-            raise ConfigError(
-                f"gradient_clip_algorithm is {gradient_clip_algorithm!r}", expected="norm"
-            )
+            found = f"gradient_clip_algorithm is {gradient_clip_algorithm!r}"
+            raise ConfigError(found, expected="norm")
         if world_size() > 1 and self.trainer.global_step == 0:
             require_gradients(self.potential)
         if self._debug_checksums:
@@ -379,7 +373,9 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """Step, then let the average follow."""
-        super().optimizer_step(*args, **kwargs)
+        # Lightning computes loss and gradients in here.
+        with tf32(True) if self._tf32 else nullcontext():
+            super().optimizer_step(*args, **kwargs)
         self.average.update(self.potential)
         self._computed = []
 
@@ -398,8 +394,7 @@ class MLIPTrainEvalUnit(MLIPEvalUnit):
     @property
     def _data_module(self) -> AtomisticDataModule:
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if not isinstance(data, AtomisticDataModule):
-            raise ConfigError(
-                f"The data module is {type(data).__name__}", expected="AtomisticDataModule"
-            )
-        return data
+        if isinstance(data, AtomisticDataModule):
+            return data
+        found = f"The data module is {type(data).__name__}"
+        raise ConfigError(found, expected="AtomisticDataModule")

@@ -219,3 +219,46 @@ def test_an_ase_database_with_this_ending(tmp_path: Path) -> None:
     path = write(tmp_path / "a.lmdb", [], nextid=zlib.compress(encode(2).encode()))
     with pytest.raises(DataError, match="is an ASE database"):
         open_dataset(path)
+
+
+def is2re(**more: Any) -> dict[str, Any]:
+    values = graph() | {"y_init": 0.5, "y_relaxed": -0.75, "pos_relaxed": torch.ones(3, 3)} | more
+    del values["y"], values["force"], values["fid"]
+    return values
+
+
+def test_relaxed_structures_are_labels(tmp_path: Path) -> None:
+    path = write(tmp_path / "is2re.lmdb", [old_layout(is2re())])
+    (system,) = open_dataset(path)
+    assert float(system.labels["relaxed_energy"]) == -0.75
+    assert float(system.labels["energy"]) == 0.5
+    assert system.labels["relaxed_pos"].tolist() == [[1.0] * 3] * 3
+    refs = tmp_path / "references.txt"
+    refs.write_text("random7 -100.0\n")
+    (total,) = open_dataset(path, energy="total", reference_energies=refs)
+    assert [float(total.labels[n]) for n in ("energy", "relaxed_energy")] == [-99.5, -100.75]
+
+
+def test_kinds_are_not_mixed(tmp_path: Path) -> None:
+    write(tmp_path / "data.0000.lmdb", [old_layout(graph())])
+    write(tmp_path / "data.0001.lmdb", [old_layout(is2re())])
+    with pytest.raises(DataError, match=r"0000\.lmdb' has the labels energy, forces, and .*0001"):
+        open_dataset(tmp_path)
+    one = write(tmp_path / "one.lmdb", [old_layout(graph()), new_layout(is2re())])
+    with pytest.raises(DataError, match=r"Structure 1 of .* has no force, which the first"):
+        list(open_dataset(one))
+
+
+def test_other_lmdb_files_are_refused(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.lmdb"
+    with lmdb.open(str(foreign), subdir=False, lock=False) as file, file.begin(write=True) as new:
+        new.put(b"molecule", b"benzene")
+    with pytest.raises(DataError, match=r"not one of the Open Catalyst Project: .* entry '0'"):
+        open_dataset(foreign)
+    empty = write(tmp_path / "empty.lmdb", [])
+    with pytest.raises(DataError, match="has no structures"):
+        open_dataset(empty)
+    cut = write(tmp_path / "cut.lmdb", [old_layout(graph())] * 20)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    with pytest.raises(DataError, match="is cut off"):
+        open_dataset(cut)

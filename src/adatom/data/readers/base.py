@@ -37,6 +37,11 @@ class FrameReader(ABC):
     declared: Mapping[str, str] = MappingProxyType({})
     label_keys: Mapping[str, str] | None = None
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every file that structures are read from."""
+        return (self.path,)
+
     @abstractmethod
     def __len__(self) -> int:
         """Return the number of frames."""

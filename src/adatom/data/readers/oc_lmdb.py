@@ -17,7 +17,12 @@ from adatom.data.readers.lmdb_file import LmdbFile
 
 #: Labels and the attributes that may hold them, the preferred one first.
 LABELS = MappingProxyType(
-    {"energy": ("y", "y_init"), "forces": ("force",), "relaxed_energy": ("y_relaxed",)}
+    {
+        "energy": ("y", "y_init"),
+        "forces": ("force",),
+        "relaxed_energy": ("y_relaxed",),
+        "relaxed_pos": ("pos_relaxed",),
+    }
 )
 #: Attributes that are the structure itself; edges are found anew from the positions.
 _STRUCTURE = frozenset({"pos", "cell", "atomic_numbers", "natoms", "pbc", "fixed"})
@@ -31,6 +36,7 @@ class OcLmdbReader(FrameReader):
     """
 
     lazy = True
+    label_keys: dict[str, str]
 
     def __init__(self, path: Path) -> None:
         """Open a file.
@@ -47,6 +53,7 @@ class OcLmdbReader(FrameReader):
                 self._count = int(transaction.stat()["entries"])
             else:
                 self._count = read_number(bytes(length), f"The length of {str(path)!r}")
+            is_numbered = transaction.get(b"0") is not None
             is_database = transaction.get(b"nextid") is not None
         if is_database:
             raise DataError(
@@ -54,11 +61,17 @@ class OcLmdbReader(FrameReader):
             )
         if self._count < 1:
             raise DataError(f"{str(path)!r} has no structures", expected="at least one")
+        if not is_numbered:
+            raise DataError(
+                f"{str(path)!r} is an LMDB file, but not one of the Open Catalyst Project: it has "
+                "no entry '0'",
+                expected="pickled graphs under the keys 0, 1, ...",
+            )
         there = self._graph(0)
         self.label_keys = {
-            label: next(key for key in keys if key in there)
+            label: next(key for key in keys if there.get(key) is not None)
             for label, keys in LABELS.items()
-            if any(key in there for key in keys)
+            if any(there.get(key) is not None for key in keys)
         }
 
     def __len__(self) -> int:
@@ -72,6 +85,7 @@ class OcLmdbReader(FrameReader):
             DataError: If it is missing, damaged, or asks for something to be executed.
         """
         where, graph = self._where(i), self._graph(i)
+        self._refuse_mixture(graph, where)
         numbers = self._array(graph, "atomic_numbers", where)
         pos = self._array(graph, "pos", where)
         n = len(numbers)
@@ -92,6 +106,15 @@ class OcLmdbReader(FrameReader):
         for key in graph.keys() - _STRUCTURE - _EDGES:
             _add(frame, str(key), graph[key], where)
         return frame
+
+    def _refuse_mixture(self, graph: dict[str, Any], where: str) -> None:
+        lost = sorted(key for key in self.label_keys.values() if graph.get(key) is None)
+        if lost:
+            raise DataError(
+                f"{where} has no {lost[0]}, which the first structure has",
+                expected="a file of one kind, S2EF or IS2RE",
+                fix="Copy the file again, or write each kind to a file of its own.",
+            )
 
     def _graph(self, i: int) -> dict[str, Any]:
         with self._file.reading() as transaction:

@@ -176,7 +176,8 @@ def resume_text(config: Mapping[str, Any], run: Path) -> str:
         run: Its directory.
     """
     head = (
-        "# The run continues from its newest checkpoint with this configuration, in the folder\n"
+        "# The configuration that continues the run from its newest checkpoint. To continue from\n"
+        "# the one in which this file lies, first remove those of later steps. To be used in\n"
         f"# {Path.cwd()}\n"
     )
     body: str = yaml.safe_dump({**config, "run_dir": str(run.absolute())}, sort_keys=False)

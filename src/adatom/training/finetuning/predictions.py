@@ -8,9 +8,8 @@ from dataclasses import replace
 import torch
 
 from adatom.data.atomic_data import AtomicData, collate
-from adatom.data.open_dataset import open_dataset
 from adatom.tasks.potential import Potential
-from adatom.training.data_source import DataSource
+from adatom.training.data_source import DataSource, open_source
 
 #: Atoms that are computed at once.
 _ATOMS = 400
@@ -25,14 +24,7 @@ def read_systems(sources: Sequence[DataSource]) -> list[AtomicData]:
     """
     found = []
     for source in sources:
-        opened = open_dataset(
-            source.path,
-            dataset=source.dataset,
-            label_keys=source.label_keys,
-            units=source.units,
-            key_map=source.key_map,
-            index=source.index,
-        )
+        opened = open_source(source)
         found += [opened[i] for i in range(len(opened))]
     return found
 

@@ -8,8 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from adatom.core.errors import ConfigError, unknown_name
-from adatom.training.data_module import Sources, as_sources
-from adatom.training.data_source import DataSource
+from adatom.training.data_source import DataSource, Sources, as_sources
 
 #: Of a source whose dataset was not named.
 _UNNAMED = "default"

@@ -192,7 +192,11 @@ class _Look:
 
     def _labels(self) -> list[dict[str, str | int]]:
         """Return how many training structures of each dataset lack the label of each loss."""
-        wanted = [p for p in ("energy", "forces", "stress") if p in self._module.properties]
+        wanted = [
+            p
+            for p in ("energy", "relaxed_energy", "forces", "stress")
+            if p in self._module.properties
+        ]
         return [
             {
                 "dataset": name,

@@ -20,7 +20,7 @@ class ErrorLimits:
     """Errors beyond these mean that something is wrong, however badly a network is initialized.
 
     Attributes:
-        energy: Of a structure's energy, eV/atom, after element references.
+        energy: Of a structure's energy or relaxed energy, eV/atom, after element references.
         forces: RMS over the force components of a structure, eV/angstrom.
     """
 
@@ -55,9 +55,9 @@ def refuse_absurd(
             is to blame.
     """
     found = [
-        _Worst.of(task, raw, batch, getattr(limits, task.property))
+        _Worst.of(task, raw, batch, limits.forces if task.level == "atom" else limits.energy)
         for task in filter_inference_only_tasks(tasks)
-        if task.property in ("energy", "forces")
+        if task.property in ("energy", "relaxed_energy", "forces")
     ]
     absurd = [worst for worst in found if worst.error > worst.limit]
     # A label that is absurd may spoil the scale of all predictions: labels are named first.
@@ -90,7 +90,7 @@ class _Worst:
         return cls(task.property, who, error, of_label, of_prediction, limit)
 
     def mistake(self) -> DataError:
-        energy = self.prop == "energy"
+        energy = self.prop != "forces"
         unit = "eV/atom after the element references" if energy else "eV/angstrom"
         option = f"preflight.max_{'energy' if energy else 'force'}_error"
         expected = f"an error below {self.limit:g} {'eV/atom' if energy else unit}"
@@ -112,7 +112,7 @@ class _Worst:
 
 def _size(task: Task, value: torch.Tensor, mask: torch.Tensor, batch: AtomicData) -> torch.Tensor:
     """Return ``[B]``: energy per atom, or RMS of the forces; 0 where nothing is labelled."""
-    if task.property == "energy":
+    if task.level == "system":
         return torch.where(mask, (value / batch.natoms).abs(), 0.0)
     squares = torch.where(mask[:, None], value, 0.0).square().mean(dim=1)
     zero = squares.new_zeros(batch.num_systems)

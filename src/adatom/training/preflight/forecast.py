@@ -100,12 +100,13 @@ def forecast(
         epoch_seconds=epoch,
         run_seconds=step * steps,
         peak_bytes=peak,
-        available_bytes=_memory_of(device),
+        available_bytes=memory_of(device),
         largest_batch=largest,
     )
 
 
-def _memory_of(device: torch.device) -> int | None:
+def memory_of(device: torch.device) -> int | None:
+    """Return the bytes of memory of a device, or None if they are not known."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     try:

@@ -1,0 +1,1 @@
+"""Batches as the graphs of other libraries: PyTorch Geometric and DGL."""
