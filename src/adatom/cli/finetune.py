@@ -42,11 +42,14 @@ def finetune_potential(base: str, data: list[str | DataSource], **options: Any) 
     """
     from adatom.cli.training_report import write_training_report
     from adatom.core.console import say
+    from adatom.training.environment import is_first_process
     from adatom.training.finetuning.run import finetune
     from adatom.training.run_directory import RunDirectory
 
     settings = FinetuningSettings(base=base, data=data, **options)
     best = finetune(settings)
-    report = write_training_report(RunDirectory(best.parent)) if settings.report else None
+    if not (settings.report and is_first_process()):
+        return
+    report = write_training_report(RunDirectory(best.parent))
     if report is not None:
         say(f"Report: {report}")

@@ -61,18 +61,25 @@ class Evaluation:
                 for name, part in found.items():
                     self._metrics[dataset, task.property, name] += part
 
-    def values(self) -> dict[str, float]:
+    def values(self, *, of_all_ranks: bool = True) -> dict[str, float]:
         """Return ``loss`` and, by property (and dataset if there are several), the errors.
 
         Errors are in eV, eV/atom, eV/angstrom and eV/angstrom^3; the loss is normalized. What no
-        structure has a label for is left out. Every rank must call this, and gets the same.
+        structure has a label for is left out.
+
+        Args:
+            of_all_ranks: Every rank calls this, and all get the same. False tells only about what
+                was added on this one.
         """
-        losses = {n: s.value.item() for n, s in over_ranks(self._losses).items() if s.values > 0}
+        sums = over_ranks(self._losses) if of_all_ranks else self._losses
+        losses = {n: s.value.item() for n, s in sums.items() if s.values > 0}
         out = {"loss": sum(losses.values())} if losses else {}
         out |= {f"{name}_loss": value for name, value in losses.items()}
         metrics = list(self._metrics.values())
-        totals = iter(sum_over_ranks([t for m in metrics for t in (m.total, m.count)]))
-        whole = [MetricSum(next(totals), next(totals), m.root) for m in metrics]
+        whole = metrics
+        if of_all_ranks:
+            totals = iter(sum_over_ranks([t for m in metrics for t in (m.total, m.count)]))
+            whole = [MetricSum(next(totals), next(totals), m.root) for m in metrics]
         for (dataset, prop, name), metric in sorted(zip(self._metrics, whole, strict=True)):
             if metric.count > 0:
                 where = f"{dataset}/" if self._several else ""

@@ -50,7 +50,8 @@ def errors_of(potential: Potential, systems: Sequence[AtomicData]) -> Errors:
     evaluation = Evaluation(potential, [replace(task, loss_fn=None) for task in tasks])
     for batch in batches(potential, systems):
         evaluation.add(batch)
-    values = evaluation.values()
+    # One process measures, while the others have nothing to do or are gone.
+    values = evaluation.values(of_all_ranks=False)
     single = len(potential.datasets) == 1
     out: Errors = {}
     for dataset in datasets:

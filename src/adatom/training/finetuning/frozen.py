@@ -12,6 +12,7 @@ from torch import nn
 from adatom.core.console import say
 from adatom.core.errors import AdatomError
 from adatom.training.finetuning.lora import plain_name
+from adatom.training.sharding import whole
 
 _SHOWN = 4
 
@@ -48,10 +49,10 @@ class WeightReport:
 
 
 def weight_checksums(module: nn.Module) -> dict[str, str]:
-    """Return the SHA-256 of the bytes of each parameter."""
+    """Return the SHA-256 of the bytes of each parameter; with several processes on all of them."""
     return {
         name: hashlib.sha256(
-            p.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+            whole(p.detach()).cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
         ).hexdigest()
         for name, p in module.named_parameters()
     }

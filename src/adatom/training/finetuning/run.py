@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping
 
 from adatom.checkpoint.format import load_potential
 from adatom.core.console import say
+from adatom.core.errors import ConfigError
 from adatom.core.precision import seeded
 from adatom.data.atomic_data import AtomicData
 from adatom.data.writers import write_structures
@@ -21,6 +22,7 @@ from adatom.tasks.potential import Potential
 from adatom.training.checkpoints import RunCheckpoints
 from adatom.training.data_module import AtomisticDataModule
 from adatom.training.data_source import DataSource
+from adatom.training.environment import is_first_process
 from adatom.training.finetuning.base import initialize_finetuning_model
 from adatom.training.finetuning.forgetting import Errors, errors_of, got_worse, show_change
 from adatom.training.finetuning.frozen import (
@@ -40,9 +42,10 @@ from adatom.training.finetuning.unit import FinetuningUnit
 from adatom.training.loggers import CsvMetrics, TensorBoardMetrics
 from adatom.training.logging_callback import MetricsLogging
 from adatom.training.preflight import Preflight
-from adatom.training.quiet import quiet_lightning
+from adatom.training.quiet import first_process_speaks, quiet_lightning
 from adatom.training.run_directory import RunDirectory
 from adatom.training.strategy import UnitStrategy
+from adatom.training.train_strategy import TrainStrategy
 
 #: Structures of each dataset that the first predictions are compared on.
 _COMPARED = 4
@@ -63,7 +66,12 @@ def finetune(settings: FinetuningSettings) -> Path:
         AdatomError: On any mistake in options or data, after an interruption, or if a weight that
             was to stay as it is has changed.
     """
-    with seeded(settings.seed):
+    if settings.method == "lora" and settings.strategy == "fsdp":
+        raise ConfigError(
+            "strategy is fsdp, which cannot share out the low-rank changes of the method lora",
+            fix="Set strategy: ddp.",
+        )
+    with seeded(settings.seed), first_process_speaks():
         return _Finetuning(settings).run()
 
 
@@ -75,12 +83,18 @@ class _Finetuning:
         folder = settings.run_dir or Path("runs") / f"finetune_{self.sources[0].dataset}"
         self.directory = RunDirectory(folder)
         self.best = self.directory.path / "best.safetensors"
+        self.is_first = is_first_process()
 
     def run(self) -> Path:
-        """Do everything; return the path of the result."""
+        """Do everything; return the path of the result.
+
+        Of several processes each prepares the same and takes part in the training; the first one
+        alone writes and measures.
+        """
         config = asdict(self.settings)
         del config["run_dir"], config["report"]
-        self.directory.begin(config)
+        if self.is_first:
+            self.directory.begin(config)
         if self.directory.result is not None:
             reason = self.directory.result["reason"]
             say(f"The run in {str(self.directory.path)!r} is finished: {reason}.")
@@ -89,14 +103,17 @@ class _Finetuning:
         data = self._data()
         data.index_folder = self.directory.path / "index"
         data.setup("fit")
-        self.directory.check_data(data.fingerprints)
+        if self.is_first:
+            self.directory.check_data(data.fingerprints)
         prepared = self._prepare(data)
-        sets = self._measured_sets(data)
+        sets = self._measured_sets(data) if self.is_first else {}
         before = self._errors(prepared.potential, sets)
         checksums = weight_checksums(prepared.potential)
         trained = self._choose_weights(prepared.potential)
         unit, ending = self._train(prepared, data)
         require_unchanged(checksums, unit.potential)
+        if not self.is_first:
+            return self.best
         best = load_potential(self.best, allow=[type(self.base.backbone), type(self.base.head)])
         compare_weights(checksums, weight_checksums(best), trained).show()
         after = self._errors(best, sets)
@@ -208,7 +225,7 @@ class _Finetuning:
         started = time.monotonic()
         with quiet_lightning():
             trainer = Trainer(
-                devices=1,
+                devices=settings.devices,
                 max_epochs=settings.epochs,
                 gradient_clip_val=_CLIP,
                 inference_mode=False,
@@ -221,7 +238,7 @@ class _Finetuning:
                     TensorBoardMetrics(folder / "tensorboard"),
                 ],
                 callbacks=[*callbacks, checkpoints],
-                strategy=UnitStrategy(),
+                strategy=UnitStrategy(TrainStrategy(settings.strategy)),
             )
             trainer.fit(unit, datamodule=data, ckpt_path=last and str(last))
         return unit, {

@@ -73,6 +73,9 @@ class FinetuningSettings:
         check: Run the dataset doctor first; its errors stop the run.
         run_dir: Where the run writes; null takes runs/finetune_<dataset>.
         report: Let the command write report.html at the end.
+        devices: Processes on this machine, each with batches of its own.
+        strategy: What each of them holds: all weights (ddp) or a part of them (fsdp), which the
+            method lora cannot.
     """
 
     base: str
@@ -105,3 +108,5 @@ class FinetuningSettings:
     check: bool = True
     run_dir: str | None = None
     report: bool = True
+    devices: int = 1
+    strategy: Literal["ddp", "fsdp"] = "ddp"
