@@ -1,7 +1,8 @@
 """Write a potential as an official fairchem inference checkpoint, without that package.
 
 The opposite of ``adatom.checkpoint.fairchem`` for what the tests need: eSCN-MD with an energy head
-that all datasets share, or with weights for each. The class of the pickled object only has the right name.
+that all datasets share, or with weights for each. The class of the pickled object only has the
+right name.
 """
 
 from __future__ import annotations
