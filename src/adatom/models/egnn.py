@@ -30,7 +30,7 @@ from adatom.models.base import Backbone, Head, Neighborhood, NodeFeatures
 from adatom.nn.activations import activation as make_activation
 from adatom.nn.elements import ElementEmbedding
 from adatom.nn.initialization import AFTER_SILU, fill_normal, linear
-from adatom.nn.radial import gaussian_basis, polynomial_envelope
+from adatom.nn.radial import BASIS_SQUARE, gaussian_basis, polynomial_envelope
 from adatom.nn.segments import segment_sum
 
 #: The choices of ``attention``.
@@ -38,6 +38,9 @@ ATTENTIONS = ("none", "sigmoid", "softmax")
 
 #: Initial size of what moves the coordinates, so that layers start from nearly the true geometry.
 _SMALL = 1e-3
+#: Initial size of what messages know of distances. At that of what they know of the elements, the
+#: energy changes so little with the distances that forces are learned hundreds of steps later.
+_STRENGTH = 2.0
 #: Messages whose sum the first weights of ``phi_h`` are made for.
 _TYPICAL_NEIGHBORS = 16
 #: Added to squared lengths before the root, in angstrom^2: displaced atoms may meet.
@@ -80,7 +83,7 @@ class EGNN(Backbone):
         hidden_dim: int = 64,
         message_dim: int | None = None,
         num_layers: int = 4,
-        num_radial: int = 16,
+        num_radial: int = 32,
         activation: str = "torch.nn.SiLU",
         *,
         update_coordinates: bool = True,
@@ -177,6 +180,7 @@ class EquivariantBlock(nn.Module):
         self.of_target = linear(channels, channels, gain=3**-0.5)
         self.of_source = linear(channels, channels, bias=False, gain=3**-0.5)
         self.of_distance = linear(1 + num_radial, channels, bias=False)
+        fill_normal(self.of_distance.weight, BASIS_SQUARE if num_radial else 1.0, _STRENGTH)
         self.edge = nn.Sequential(
             make_activation(activation),
             linear(channels, messages, gain=AFTER_SILU),

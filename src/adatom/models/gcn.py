@@ -24,9 +24,13 @@ from adatom.data.atomic_data import AtomicData
 from adatom.models.base import Backbone, Head, Neighborhood, NodeFeatures
 from adatom.nn.activations import activation as make_activation
 from adatom.nn.elements import ElementEmbedding
-from adatom.nn.initialization import AFTER_SILU, linear
-from adatom.nn.radial import gaussian_basis, polynomial_envelope
+from adatom.nn.initialization import AFTER_SILU, fill_normal, linear
+from adatom.nn.radial import BASIS_SQUARE, gaussian_basis, polynomial_envelope
 from adatom.nn.segments import segment_sum
+
+#: Initial size of the functions of the distance. At 1, the energy changes so little with the
+#: distances that a training learns the energies first and the forces hundreds of steps later.
+_STRENGTH = 3.0
 
 
 class GraphConvModel(Backbone):
@@ -68,7 +72,7 @@ class GraphConvModel(Backbone):
         activation: str = "torch.nn.SiLU",
         readout: Literal["sum", "mean"] = "sum",
         *,
-        num_radial: int = 16,
+        num_radial: int = 32,
         max_neighbors: int | None = None,
         max_num_elements: int = 100,
     ) -> None:
@@ -142,6 +146,7 @@ class GraphConvBlock(nn.Module):
     ) -> None:
         super().__init__()
         self.radial = linear(num_radial, before, bias=False)
+        fill_normal(self.radial.weight, BASIS_SQUARE, _STRENGTH)
         layers = [linear(before, after), make_activation(activation)]
         for _ in range(num_layers - 1):
             layers += [linear(after, after, gain=AFTER_SILU), make_activation(activation)]

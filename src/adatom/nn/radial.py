@@ -13,7 +13,7 @@ from adatom.nn.initialization import AFTER_SILU, fill_normal, linear
 #: Width of each Gaussian in units of the spacing of the centers.
 _RELATIVE_WIDTH = 2.0
 #: Sum over k of g_k^2 for centers at spacing D and width 2 D: sqrt(pi) * 2.
-_BASIS_SQUARE = 3.545
+BASIS_SQUARE = 3.545
 
 
 def gaussian_basis(distances: torch.Tensor, cutoff: float, size: int) -> torch.Tensor:
@@ -106,7 +106,7 @@ class RadialMLP(nn.Module):
         self.edge_channels = edge_channels
         first = linear(num_basis + 2 * edge_channels, edge_channels)
         # Distance and elements start with equal weight, whatever their numbers of inputs.
-        fill_normal(first.weight[:, :num_basis], 2 * _BASIS_SQUARE)
+        fill_normal(first.weight[:, :num_basis], 2 * BASIS_SQUARE)
         fill_normal(first.weight[:, num_basis:], 4 * edge_channels)
         self.net = nn.Sequential(
             first,
