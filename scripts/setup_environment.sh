@@ -72,4 +72,7 @@ fi
 install_torch
 echo "Installing adatom and the developer tools" >&2
 install "adatom and its dependencies" --constraint constraints.txt --editable '.[dev]'
+# Not for every machine and Python; the tests of graphs from these libraries are skipped without.
+(install "PyTorch Geometric and DGL" --constraint constraints.txt --editable '.[pyg,dgl]') ||
+    echo "Going on without; tests of their graphs will be skipped" >&2
 echo "$fingerprint $PWD" >"$stamp"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import importlib.util
 import os
 import subprocess
 import sys
@@ -91,6 +93,33 @@ def test_relax_and_md(model, tmp_path):
 def test_own_backbone(tmp_path):
     printed = run("own_backbone.py", "--epochs", "1", folder=tmp_path)
     assert "5 steps with RadialBackbone" in printed
+
+
+def test_own_network(tmp_path):
+    require_learning("own_network.py", "own_network.RadialNetwork", tmp_path)
+
+
+def test_pyg_networks(tmp_path):
+    if importlib.util.find_spec("torch_geometric") is None:
+        pytest.skip("needs adatom[pyg]")
+    require_learning("pyg_networks.py", "pyg_networks.PyGSchNet", tmp_path)
+
+
+def test_dgl_networks(tmp_path):
+    if importlib.util.find_spec("dgl") is None:
+        pytest.skip("needs adatom[dgl]")
+    require_learning("dgl_networks.py", "dgl_networks.DGLMessagePassing", tmp_path)
+
+
+def require_learning(script: str, network: str, folder: Path) -> None:
+    """Train a network on energies and forces, and require that both losses fall."""
+    printed = run(script, "--epochs", "12", folder=folder)
+    assert f"5 steps with {network}" in printed
+    with (folder / "own" / "run" / "metrics.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["val/loss"]]
+    for loss, fraction in (("val/loss", 0.9), ("val/forces_loss", 0.9)):
+        values = [float(row[loss]) for row in rows]
+        assert values[-1] < fraction * values[0]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from types import ModuleType
 from typing import Any
 
@@ -20,7 +21,10 @@ def import_pyg() -> ModuleType:
         MissingExtraError: If PyTorch Geometric is not installed.
     """
     try:
-        return importlib.import_module("torch_geometric.data")
+        with warnings.catch_warnings():
+            # It scripts parts of itself on import, which PyTorch no longer likes.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return importlib.import_module("torch_geometric.data")
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "torch_geometric":
             raise
