@@ -35,9 +35,16 @@ MODELS: Mapping[str, ZooModel] = {
     "GraphConvModel": ZooModel("GraphConvModel", 2e-3),
     "EGNN": ZooModel("EGNN", 2e-3),
     "DimeNetPlusPlus": ZooModel(
-        "DimeNetPlusPlus", 1e-3, {"emb_size": 64, "out_emb_size": 128, "int_emb_size": 32}
+        "DimeNetPlusPlus",
+        2e-3,
+        {"emb_size": 64, "out_emb_size": 128, "int_emb_size": 32, "num_blocks": 3},
     ),
-    "GAANet": ZooModel("GAANet", 2e-3),
+    # Its cost grows with the square of the number of neighbors.
+    "GAANet": ZooModel(
+        "GAANet",
+        5e-3,
+        {"hidden_dim": 16, "depth": 1, "cutoff": 3.5, "merge_fun": "concat", "join_fun": "concat"},
+    ),
     "eSCNMDBackbone": ZooModel("eSCNMDBackbone", 2e-3, _ESCN),
     "eSCNMDBackbone-8-experts": ZooModel("eSCNMDBackbone", 2e-3, {**_ESCN, "num_experts": 8}),
 }

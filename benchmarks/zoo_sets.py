@@ -39,6 +39,7 @@ class ZooSet:
         label: ``energy`` or ``relaxed_energy``.
         train: File.
         tests: From the name of each test to its file; errors of the first are plotted.
+        losses: By property, as in a configuration; the same for all backbones.
         batch_size: Structures per step.
         backbone: Arguments that all backbones get.
     """
@@ -50,6 +51,7 @@ class ZooSet:
     label: str
     train: Path
     tests: Mapping[str, Path]
+    losses: Mapping[str, Mapping[str, Any]]
     batch_size: int
     backbone: Mapping[str, Any]
 
@@ -118,6 +120,11 @@ def s2ef_set(folder: Path) -> ZooSet:
         label="energy",
         train=shared / "train_300K.xyz",
         tests={"300 K": shared / "test_MD_300K.xyz", "600 K": shared / "test_MD_600K.xyz"},
+        # With the usual weight of energies their noise hides the forces from slow learners.
+        losses={
+            "energy": {"name": "per_atom_mae", "coefficient": 4.0},
+            "forces": {"name": "l2norm", "coefficient": 10.0},
+        },
         batch_size=8,
         backbone={"cutoff": 5.0},
     )
@@ -144,6 +151,7 @@ def is2re_set(folder: Path) -> ZooSet:
         label="relaxed_energy",
         train=paths["train"],
         tests={"new structures": paths["test"], "new pairs": paths["pairs"]},
+        losses={"relaxed_energy": {"name": "mae"}},
         batch_size=8,
         backbone={"cutoff": 5.0},
     )

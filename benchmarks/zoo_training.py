@@ -80,6 +80,7 @@ class Training:
             "report": False,
             "model": {
                 "backbone": {"class_path": model.class_path, "init_args": arguments},
+                "losses": {prop: dict(loss) for prop, loss in self.zoo_set.losses.items()},
                 "lr": model.lr,
                 "ema_decay": 0.99,
             },

@@ -45,7 +45,7 @@ def tiny(tmp_path) -> ZooSet:
         ase.io.write(tmp_path / f"{name}.extxyz", crystals(count, seed=count))
     return ZooSet(
         "s2ef", "Copper", "Rattled.", "emt", "energy", tmp_path / "train.extxyz",
-        {"rattled": tmp_path / "test.extxyz"}, 4, {"cutoff": 4.0},
+        {"rattled": tmp_path / "test.extxyz"}, {"forces": {"name": "mae"}}, 4, {"cutoff": 4.0},
     )  # fmt: skip
 
 

@@ -161,6 +161,24 @@ def test_steps_of_several_batches_are_resumed(
     assert_same_run(tmp_path / "killed", tmp_path / "whole")
 
 
+def test_before_there_is_something_to_save_a_signal_just_ends_the_run(
+    config: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Lightning's handler sends messages, which can make all processes wait for ever.
+    found = []
+
+    def probe(trainer: Trainer, module: LightningModule) -> None:
+        del trainer, module
+        found.append(signal.getsignal(signal.SIGTERM))
+        raise KilledError
+
+    killer = KillAt(0, "on_train_start")
+    killer.on_train_start = probe  # type: ignore[method-assign]
+    before = signal.getsignal(signal.SIGTERM)
+    kill(config(), tmp_path / "run", killer, monkeypatch)
+    assert found == [before]
+
+
 def test_a_finished_run_says_so(
     reference: Path, config: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

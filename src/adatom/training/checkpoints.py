@@ -16,7 +16,7 @@ from adatom.core.errors import AdatomError, ConfigError
 from adatom.core.files import atomic_write
 from adatom.training.checkpointing.directory import remove_partial
 from adatom.training.export import save_trained
-from adatom.training.interruptions import Interruptions, requeue
+from adatom.training.interruptions import Interruptions, leave_signals_to_us, requeue
 from adatom.training.loggers import CsvMetrics, TensorBoardMetrics
 from adatom.training.resume import set_random_state
 from adatom.training.strategy import UnitStrategy
@@ -65,6 +65,11 @@ class RunCheckpoints(Checkpoint):
         self._saved_at = time.monotonic()
         self._is_resumed = False
         self._interruptions: Interruptions | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Keep Lightning's hands off the signals."""
+        del pl_module, stage
+        leave_signals_to_us(trainer)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Cut the logs back to the resumed step, listen for signals, save the first state."""

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
+import lightning as L  # noqa: N812 (the name that Lightning's documentation uses)
 import torch
 from torch import distributed
 
@@ -42,11 +43,7 @@ class Interruptions:
                 return
 
     def unlisten(self) -> None:
-        """Give the signals back, but for those that somebody else has taken or given back since.
-
-        Lightning gives back its own at the end of a training, and these must not come again: they
-        would catch signals for a trainer that is done, and keep it with all that it has.
-        """
+        """Give the signals back, but for those that somebody else has taken or given back since."""
         while self._handlers:
             number, handler = self._handlers.popitem()
             if signal.getsignal(number) == self._hear:
@@ -99,6 +96,24 @@ class Interruptions:
         if self._heard is not None and number == signal.SIGINT:
             raise KeyboardInterrupt  # asked twice: do not wait for the end of the step
         self._heard = number
+
+
+def leave_signals_to_us(trainer: L.Trainer) -> None:
+    """Keep Lightning from catching SIGTERM, which it does from before the first batch is read.
+
+    Its handler (2.6) sends a message to the other processes wherever it interrupts this one. If
+    that is while they wait for something else, such as in the preflight, all wait for ever. Until
+    :meth:`Interruptions.listen` there is nothing to save: the signal ends the process.
+
+    Args:
+        trainer: That has not begun.
+    """
+    connector: Any = trainer._signal_connector  # noqa: SLF001 (there is no option for it)
+    connector.register_signal_handlers = _nothing
+
+
+def _nothing() -> None:
+    """Stand for what Lightning would do."""
 
 
 def requeue(environment: Mapping[str, str]) -> None:
