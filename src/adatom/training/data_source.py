@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from adatom.core.errors import ConfigError
-from adatom.data.open_dataset import open_dataset
-from adatom.data.structure_dataset import StructureDataset
+
+if TYPE_CHECKING:
+    from adatom.data.structure_dataset import StructureDataset
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,6 +62,9 @@ def as_sources(sources: Sources) -> list[DataSource]:
 
 def open_source(source: DataSource) -> StructureDataset:
     """Open the files of a source; see :func:`adatom.data.open_dataset` for the errors."""
+    # Here: the help of verbs that take sources needs no torch.
+    from adatom.data.open_dataset import open_dataset
+
     return open_dataset(**asdict(source))
 
 

@@ -14,7 +14,7 @@ from adatom.training.finetuning.run import finetune
 from adatom.training.finetuning.settings import FinetuningSettings
 
 #: The embedded potential before its second stage: it never saw ethanol.
-FIRST_STAGE = Path(__file__).with_name("first_stage.safetensors")
+FIRST_STAGE = Path(__file__).resolve().parents[2] / "first_stage.safetensors"
 #: Of the same network trained on the same 50 structures from nothing for 2250 steps (lr 2e-3,
 #: 21 minutes on a busy core): eV/atom and eV/angstrom, mean absolute errors on test structures.
 FROM_NOTHING = {"energy": 0.00734, "forces": 0.187}
