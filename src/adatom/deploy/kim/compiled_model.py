@@ -51,7 +51,8 @@ def compile_in_folder(folder: Path) -> Path:
         with warnings.catch_warnings():
             # Inductor warns about its own parts.
             warnings.simplefilter("ignore")
-            exported = torch.export.load(program)
+            with program.open("rb") as stream:
+                exported = torch.export.load(stream)
             aoti_compile_and_package(exported, package_path=str(compiled))
     # The compiler fails in any way: a missing g++, an operation it does not know.
     except Exception as error:

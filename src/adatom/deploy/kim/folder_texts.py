@@ -9,7 +9,7 @@ from ase.data import atomic_masses, atomic_numbers
 from adatom.deploy.kim.description import DRIVER_NAME, ModelDescription
 
 
-def cmake_text(name: str, driver: str, parameter_files: Sequence[str]) -> str:
+def cmake_text(description: ModelDescription, parameter_files: Sequence[str]) -> str:
     """Return the CMakeLists.txt of a portable model.
 
     KIM 2.3 turns files into C arrays with xxd, for which 200 MB are too much: the compiler needs
@@ -17,6 +17,7 @@ def cmake_text(name: str, driver: str, parameter_files: Sequence[str]) -> str:
     KIM 2.4 has another way of its own and does not call xxd.
     """
     files = " ".join(f'"{file}"' for file in parameter_files)
+    network = description.model_file
     return f"""\
 # Install with: adatom kim install FOLDER
 cmake_minimum_required(VERSION 3.10)
@@ -30,13 +31,17 @@ if(NOT APPLE)
   set(XXD_EXECUTABLE sh "${{CMAKE_CURRENT_SOURCE_DIR}}/embed.sh" CACHE STRING "" FORCE)
 endif()
 
+if(NOT EXISTS "${{CMAKE_CURRENT_SOURCE_DIR}}/{network}")
+  message(FATAL_ERROR "{network} has to be compiled for this machine: adatom kim install FOLDER")
+endif()
+
 kim_api_items_setup_before_project(ITEM_TYPE "portableModel")
-project({name})
+project({description.name})
 kim_api_items_setup_after_project(ITEM_TYPE "portableModel")
 
 add_kim_api_model_library(
   NAME ${{PROJECT_NAME}}
-  DRIVER_NAME "{driver}"
+  DRIVER_NAME "{DRIVER_NAME}"
   PARAMETER_FILES {files})
 """
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from adatom.core.errors import ConfigError, FileAccessError
 from adatom.core.files import require_readable, sha256_of
-from adatom.deploy.kim.description import DRIVER_NAME, ModelDescription
+from adatom.deploy.kim.compiled_model import exported_name
+from adatom.deploy.kim.description import ModelDescription
 from adatom.deploy.kim.folder_texts import cmake_text, embed_script, kimspec_text, lammps_text
 from adatom.deploy.kim.model_json import FILE_NAME, model_json_text
 from adatom.deploy.kim.parameter_file import parameter_file_text
@@ -34,7 +35,9 @@ def write_portable_model(
     Args:
         folder: Made if missing; its name is free, but KIM's users expect the model's name.
         description: What the network takes and gives.
-        model_file: The network, copied as ``description.model_file``.
+        model_file: The network, copied as ``description.model_file``; for AOTInductor the
+            exported program, copied under its name with the suffix ``.ep``, to be compiled by
+            ``adatom kim install``.
         provenance: Where the weights come from: plain JSON values.
         descriptor_file: For the pattern ``"descriptor"``: copied as ``descriptor.dat``.
         title: One line about the model for kimspec.edn.
@@ -57,7 +60,9 @@ def write_portable_model(
         )
     record = model_json_text(description, sha256_of(network), provenance)
     target = _empty_folder(Path(folder), overwrite=overwrite)
-    shutil.copyfile(network, target / description.model_file)
+    compiled = description.backend == "aotinductor"
+    stored = exported_name(description.model_file) if compiled else description.model_file
+    shutil.copyfile(network, target / stored)
     files = [PARAMETER_FILE, description.model_file, FILE_NAME]
     if descriptor_file is not None:
         shutil.copyfile(require_readable(descriptor_file), target / DESCRIPTOR_FILE)
@@ -65,7 +70,7 @@ def write_portable_model(
     texts = {
         PARAMETER_FILE: parameter_file_text(description),
         FILE_NAME: record,
-        "CMakeLists.txt": cmake_text(description.name, DRIVER_NAME, files),
+        "CMakeLists.txt": cmake_text(description, files),
         "embed.sh": embed_script(),
         "kimspec.edn": kimspec_text(description, title or description.name),
         "in.lammps": lammps_text(description),
