@@ -1,0 +1,1 @@
+"""OpenKIM: a model driver, portable models, and a binding of the KIM API."""

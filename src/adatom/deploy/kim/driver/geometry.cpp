@@ -1,0 +1,15 @@
+#include "geometry.hpp"
+
+namespace adatom_kim {
+
+Geometry read_geometry(ModelDescription const& description, Configuration const& atoms,
+                       NeighbourSource const& source) {
+  Geometry found;
+  if (description.pattern == Pattern::graph)
+    found.layers = staged_graph(atoms, description.cutoff, description.layers, source);
+  else
+    found.lists = lists_within(atoms, atoms.contributors, description.cutoff, source);
+  return found;
+}
+
+}  // namespace adatom_kim

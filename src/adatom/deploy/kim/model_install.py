@@ -1,0 +1,67 @@
+"""Install portable models, compiling those that are shipped as exported programs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from adatom.core.errors import DataError
+from adatom.core.files import require_readable
+from adatom.deploy.kim.driver_install import installed_driver
+from adatom.deploy.kim.items import CollectionName, Item, install_item
+from adatom.deploy.kim.libkim import KimError
+from adatom.deploy.kim.model_json import FILE_NAME, read_model_json
+
+_PROJECT = re.compile(r"^\s*project\s*\(\s*([A-Za-z_][A-Za-z0-9_]*)", re.MULTILINE)
+
+
+def install_model(
+    folder: str | os.PathLike[str], collection: CollectionName = "user", *, force: bool = False
+) -> Item:
+    """Install the portable model in a folder.
+
+    A model shipped as an exported program is compiled for this machine first, which takes a
+    minute.
+
+    Args:
+        folder: As :func:`adatom.deploy.kim.portable_model.write_portable_model` makes it, or any
+            other with KIM's CMakeLists.txt.
+        collection: Where to.
+        force: Whether an installed model of this name is replaced.
+
+    Raises:
+        FileAccessError: If the folder has no CMakeLists.txt.
+        DataError: If CMakeLists.txt names no project.
+        KimError: If the driver is missing, the name is taken, or the build fails.
+    """
+    source = Path(folder).expanduser().absolute()
+    name = _name_of(source)
+    if not (source / FILE_NAME).is_file():
+        return install_item(source, name, collection, force=force)
+    description, _ = read_model_json(source)
+    if installed_driver() is None:
+        raise KimError(
+            "The model driver is not installed", fix="Install it: adatom kim install-driver"
+        )
+    if description.backend == "torchscript":
+        return install_item(source, name, collection, force=force)
+    from adatom.deploy.kim.compiled_model import compile_in_folder
+
+    with tempfile.TemporaryDirectory(prefix="adatom-kim-") as temporary:
+        copy = Path(temporary) / name
+        shutil.copytree(source, copy)
+        compile_in_folder(copy)
+        return install_item(copy, name, collection, force=force)
+
+
+def _name_of(folder: Path) -> str:
+    text = require_readable(folder / "CMakeLists.txt").read_text(encoding="utf-8")
+    match = _PROJECT.search(text)
+    if match is None:
+        raise DataError(
+            f"{str(folder / 'CMakeLists.txt')!r} names no project", expected="a portable model"
+        )
+    return match.group(1)
