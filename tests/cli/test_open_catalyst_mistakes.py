@@ -54,6 +54,7 @@ def complaint(verb: str, content: dict[str, Any], folder: Path, capsys: Any) -> 
     ("path", "value", "says"),
     [
         ("optimiser.class_path", "torch.optim.Adam", "Unknown key 'optimiser.class_path'"),
+        ("optimiser", {}, "did you mean 'optimizer'"),
         ("model.normalise", True, "Unknown key 'model.normalise'"),
         ("model.gnn.init_args.out_dims", 8, "'out_dims'; did you mean 'out_dim'"),
         ("model.gnn.init_args.out_dim", "many", "out_dim is 'many'"),

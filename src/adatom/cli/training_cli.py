@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import yaml
 from lightning.pytorch import Trainer
@@ -120,6 +120,9 @@ class TrainingCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse; LightningCLI's own version warns when the arguments do not come from sys.argv."""
         self.config = parser.parse_args(args)
+        command = self.config["subcommand"]
+        chosen = cast("TrainingParser", self._parser(command))
+        chosen.refuse_unknown_keys(self.config[command].get("config") or [])
 
     def before_instantiate_classes(self) -> None:
         """Decide where the run lives, before anything large is made."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,6 +48,18 @@ class TrainingParser(Parser, LightningArgumentParser):
             inner = getattr(action, "sub_add_kwargs", None)
             if inner and action.dest == args[1]:
                 inner["sub_configs"] = False
+
+    def refuse_unknown_keys(self, files: Sequence[str | os.PathLike[str]]) -> None:
+        """Look for what parsing does not notice: an unknown key with an empty value.
+
+        Raises:
+            UnknownNameError: If a configuration file has one.
+        """
+        known = {action.dest.partition(".")[0] for action in self._actions}
+        for file in files:
+            for key in yaml.safe_load(Path(os.fspath(file)).read_text(encoding="utf-8")) or {}:
+                if key.partition(".")[0] not in known:
+                    raise unknown_name("key", key, known)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise the mistake as one sentence; an unknown class name gets the known ones.
