@@ -71,8 +71,10 @@ fi
 : >"$log"
 install_torch
 echo "Installing adatom and the developer tools" >&2
-install "adatom and its dependencies" --constraint constraints.txt --editable '.[dev]'
-# Not for every machine and Python; the tests of graphs from these libraries are skipped without.
-(install "PyTorch Geometric and DGL" --constraint constraints.txt --editable '.[pyg,dgl]') ||
-    echo "Going on without; tests of their graphs will be skipped" >&2
+# PyTorch Geometric and DGL are not for every machine; tests of their graphs are skipped without.
+if ! (install "PyTorch Geometric and DGL" --constraint constraints.txt \
+    --editable '.[dev,pyg,dgl]'); then
+    echo "Going on without PyTorch Geometric and DGL" >&2
+    install "adatom and its dependencies" --constraint constraints.txt --editable '.[dev]'
+fi
 echo "$fingerprint $PWD" >"$stamp"
