@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -56,6 +57,11 @@ def for_older_torch(folder):
     (folder / "adatom.json").write_text(json.dumps(record))
 
 
+def unpacked():
+    """Return what models unpacked and did not remove."""
+    return set(Path("/tmp").glob("kim-shared-library-parameter-file-directory-*"))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -71,8 +77,10 @@ def test_models_that_are_refused(install, change, message, request):
     number = f"{zlib.crc32(request.node.name.encode()):012d}"
     model = RawToy()
     name = install(model, description(model, name=f"Bad__MO_{number}_000"), change)
+    there = unpacked()
     with pytest.raises(KimError, match=message) as caught:
         KimModel(name)
+    assert unpacked() <= there
     told = str(caught.value)
     assert "\n" not in told
     assert len(told) < 500

@@ -125,7 +125,9 @@ def remove_item(name: str) -> Item:
     items = installed_items()
     there = next((item for item in items if item.name == name), None)
     if there is None:
-        raise unknown_name("item of KIM", name, {item.name for item in items})
+        # The system brings hundreds, which nobody means here.
+        ours = {item.name for item in items if item.collection != "system"}
+        raise unknown_name("item of KIM", name, ours)
     _run(["remove", "--force", name], {})
     return there
 

@@ -2,6 +2,8 @@
 #include <torch/cuda.h>
 #include <torch/version.h>
 
+#include <filesystem>
+
 #include "device_choice.hpp"
 #include "elements.hpp"
 #include "failure.hpp"
@@ -84,14 +86,36 @@ void register_distances(KIM::ModelDriverCreate& create, KimModel& model) {
   create.SetNeighborListPointers(1, &model.cutoff, &model.will_not_request_ghost_lists);
 }
 
+// KIM 2.3 leaves the unpacked files of a model behind that could not be created, weights and all.
+class Unpacked {
+ public:
+  explicit Unpacked(ModelFiles const& files) : files_(files) {}
+  ~Unpacked() {
+    if (!failed_) return;
+    std::error_code ignored;
+    for (std::string const& name : files_.names)
+      std::filesystem::remove(files_.folder + "/" + name, ignored);
+    // Only if nothing else is in it.
+    std::filesystem::remove(files_.folder, ignored);
+  }
+  Unpacked(Unpacked const&) = delete;
+  Unpacked& operator=(Unpacked const&) = delete;
+  void keep() { failed_ = false; }
+
+ private:
+  ModelFiles const& files_;
+  bool failed_ = true;
+};
+
 }  // namespace
 
 std::unique_ptr<KimModel> create_model(KIM::ModelDriverCreate& create, KIM::LengthUnit length,
                                        KIM::EnergyUnit energy) {
+  ModelFiles const files = files_of(create);
+  Unpacked unpacked(files);
   require_same_torch(TORCH_ABI_VERSION, aoti_torch_abi_version());
   auto model = std::make_unique<KimModel>();
   Environment const environment = read_environment(process_variable);
-  ModelFiles const files = files_of(create);
   Network& network = model->network;
   network.description = read_description(files);
   network.description.elements_map |= environment.elements_map;
@@ -107,6 +131,7 @@ std::unique_ptr<KimModel> create_model(KIM::ModelDriverCreate& create, KIM::Leng
   if (create.SetParameterPointer(1, &model->no_parameter, "none",
                                  "Not used: weights of networks cannot be changed here.") != 0)
     throw Failure("KIM refuses the parameter of this model.");
+  unpacked.keep();
   return model;
 }
 
