@@ -113,7 +113,7 @@ def test_dgl_networks(tmp_path):
 
 def require_learning(script: str, network: str, folder: Path) -> None:
     """Train a network on energies and forces, and require that both losses fall."""
-    printed = run(script, "--epochs", "4", folder=folder)
+    printed = run(script, "--epochs", "8", folder=folder)
     assert f"5 steps with {network}" in printed
     with (folder / "own" / "run" / "metrics.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["val/loss"]]
