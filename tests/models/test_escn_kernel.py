@@ -95,7 +95,7 @@ def tables_in_use(potential: Potential) -> int:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_radial_tables_after_many_edges(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
-    # Of real weights; those of the embedded potential vary too quickly for exact tables.
+    # Trained weights for which tables are exact enough; for the embedded potential they are not.
     potential = load_potential(FIRST_STAGE).eval().requires_grad_(False)
     silicon = bulk("Si", cubic=True) * (2, 1, 1)
     silicon.rattle(0.1, seed=1)
