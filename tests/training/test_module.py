@@ -16,7 +16,13 @@ from lightning.pytorch import Trainer
 from adatom.checkpoint.format import load_potential
 from adatom.cli.main import main as adatom
 from adatom.cli.s2ef import main
-from adatom.core.errors import DataError, MissingLabelError, NonFiniteError, OutOfDomainError
+from adatom.core.errors import (
+    ConfigError,
+    DataError,
+    MissingLabelError,
+    NonFiniteError,
+    OutOfDomainError,
+)
 from adatom.training.data_module import AtomisticDataModule
 from adatom.training.module import S2EFLightningModule
 from adatom.training.quiet import quiet_lightning
@@ -191,6 +197,10 @@ def test_early_stopping_test_and_predict(
     main(["predict", *options])
     predicted = read(folder / "predictions.extxyz", ":")
     assert [atoms.info["sid"] for atoms in predicted] == [f"cu{i}" for i in range(24)]
+    # Two processes would write their halves over each other.
+    several = ["--trainer.accelerator", "cpu", "--trainer.devices", "2"]
+    with pytest.raises(ConfigError, match="predict is asked for 2 processes"):
+        main(["predict", *options, *several])
     potential = load_potential(folder / "best.safetensors", allow=[ToyBackbone, ToyHead])
     assert potential.metadata["training_data"]["count"] == {"train": 18, "val": 6}
     assert potential.metadata["training"]["step"] > 0

@@ -24,6 +24,7 @@ from adatom.cli.training_parser import TrainingParser, names_data_class
 from adatom.cli.training_report import write_training_report
 from adatom.cli.tuning_tables import show_batches, show_rates
 from adatom.core.console import print_table, say
+from adatom.core.errors import ConfigError
 from adatom.data.writers import with_predictions, write_structures
 from adatom.models.registry import find_class, registered_classes
 from adatom.training.binding import ProcessBinding
@@ -263,7 +264,17 @@ class TrainingCLI(LightningCLI):
         _show("Test", self._measured(), "test/")
 
     def predict(self, **_: Any) -> None:
-        """Write the structures of ``data.predict`` with predicted energy, forces and stress."""
+        """Write the structures of ``data.predict`` with predicted energy, forces and stress.
+
+        Raises:
+            ConfigError: If there are several processes: each would write its part over the others'.
+        """
+        if self.trainer.world_size > 1:
+            raise ConfigError(
+                f"predict is asked for {self.trainer.world_size} processes",
+                expected="one, which writes all structures",
+                fix="Set trainer.devices: 1 and trainer.num_nodes: 1.",
+            )
         self._use_potential()
         results: Any = self.trainer.predict(self.model, datamodule=self.datamodule)
         batches = self.datamodule.predict_dataloader()
