@@ -3,8 +3,9 @@
 
 BIN := .venv/bin
 
+# Two processes or more, where there are cores; tests that share something expensive stay together.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 demo: setup
 	$(BIN)/python examples/demo.py

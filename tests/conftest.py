@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+# Before torch is imported, here and in what tests start: most tests are small, and threads of
+# tests that run beside each other fight for the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 #: Reference data that is too large for the repository.
 SHARED = Path(os.environ.get("ADATOM_SHARED", REPOSITORY.parent / "shared"))
