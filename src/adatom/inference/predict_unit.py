@@ -118,6 +118,11 @@ class MLIPPredictUnit:
         return cls(potential, settings, device=device, dtype=dtype, max_atoms=max_atoms)
 
     @property
+    def runner(self) -> BatchRunner:
+        """What computes the batches, for those who pack their own."""
+        return self._runner
+
+    @property
     def dtype(self) -> torch.dtype:
         """Floating dtype of the network."""
         return self.potential.dtype
