@@ -14,7 +14,12 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 
 from adatom.calculators.task_rules import TaskRules
-from adatom.calculators.unit_of import neighbors_of, predict_unit_of, require_energies
+from adatom.calculators.unit_of import (
+    neighbors_of,
+    predict_unit_of,
+    require_energies,
+    with_edges,
+)
 from adatom.core.errors import DataError
 from adatom.core.units import matrix_to_voigt
 from adatom.data.ase_convert import from_ase
@@ -64,7 +69,9 @@ class MLIPCalculator(Calculator):
         dtype: Floating dtype of the network; None keeps the potential's (not for a predict unit).
         skin: Verlet skin in angstrom: how far beyond the cutoff neighbors are kept, so that the
             search is repeated only after atoms moved by half of it. Results do not depend on it;
-            0 searches at every call.
+            0 searches at every call. Several workers have their own.
+        workers: Processes that compute each structure together (not for a predict unit); more
+            than 1 needs Ray.
 
     Raises:
         ConfigError: If there are several tasks and none was chosen, the potential has relaxed
@@ -83,10 +90,11 @@ class MLIPCalculator(Calculator):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
         skin: float = 0.5,
+        workers: int = 1,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.predict_unit = predict_unit_of(
-            checkpoint_or_predict_unit, inference_settings, device, dtype
+            checkpoint_or_predict_unit, inference_settings, device, dtype, workers=workers
         )
         self.task_name = self.predict_unit.resolve_task(task_name)
         require_energies(self.predict_unit, self.task_name)
@@ -115,6 +123,7 @@ class MLIPCalculator(Calculator):
         charge: int | None = None,
         spin: int | None = None,
         skin: float = 0.5,
+        workers: int = 1,
     ) -> MLIPCalculator:
         """Load a checkpoint as a calculator.
 
@@ -128,11 +137,12 @@ class MLIPCalculator(Calculator):
             charge: As for the class.
             spin: As for the class.
             skin: As for the class.
+            workers: As for the class.
 
         Raises:
             AdatomError: If there is no such file or name, or the file is damaged.
         """
-        unit = predict_unit_of(name_or_path, inference_settings, device, dtype, overrides)
+        unit = predict_unit_of(name_or_path, inference_settings, device, dtype, overrides, workers)
         return cls(unit, task_name, charge=charge, spin=spin, skin=skin)
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
@@ -192,7 +202,9 @@ class MLIPCalculator(Calculator):
         data = self._data(atoms)
         if wanted:
             sources = list(dict.fromkeys(_MADE_OF[name] for name in wanted))
-            prediction = self.predict_unit.predict(self._with_edges(data), sources)
+            prediction = self.predict_unit.predict(
+                with_edges(self.predict_unit, self.neighbors, data), sources
+            )
             known = known | _results(prediction, wanted, volume)
         super().calculate(  # type: ignore[no-untyped-call]
             atoms, list(properties), list(system_changes)
@@ -253,10 +265,6 @@ class MLIPCalculator(Calculator):
             spin=known.get("spin"),
             where=where,
         )
-
-    def _with_edges(self, data: AtomicData) -> AtomicData:
-        edges = self.neighbors.edges(data.pos, data.cell, data.pbc, data.natoms)
-        return replace(data, edges=edges)
 
     def _require(self, properties: Sequence[str], sid: str) -> None:
         for name in properties:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from adatom.calculators.task_rules import TaskRules
-from adatom.calculators.unit_of import neighbors_of, predict_unit_of, require_energies
+from adatom.calculators.unit_of import neighbors_of, predict_unit_of, require_energies, with_edges
 from adatom.core.errors import DataError, MissingExtraError
 from adatom.data.atomic_data import AtomicData
 from adatom.inference.predict_unit import MLIPPredictUnit, Settings
@@ -108,12 +108,11 @@ class TorchSimModel(ModelInterface):  # type: ignore[misc]
         del options
         if isinstance(state, dict):
             state = SimState(**state)
-        data = self._data(state)
-        edges = self.neighbors.edges(data.pos, data.cell, data.pbc, data.natoms)
+        data = with_edges(self.predict_unit, self.neighbors, self._data(state))
         names = ["energy"]
         names += ["forces"] if self._compute_forces else []
         names += ["stress"] if self._compute_stress else []
-        prediction = self.predict_unit.predict(replace(data, edges=edges), names)
+        prediction = self.predict_unit.predict(data, names)
         results = {}
         for name in names:
             if name in prediction:

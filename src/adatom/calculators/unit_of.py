@@ -10,7 +10,9 @@ from typing import Any
 import torch
 
 from adatom.core.errors import ConfigError
+from adatom.data.atomic_data import AtomicData
 from adatom.graph.verlet import VerletList
+from adatom.inference.parallel.predict_unit import ParallelMLIPPredictUnit, check_workers
 from adatom.inference.predict_unit import MLIPPredictUnit, Settings
 from adatom.inference.pretrained_mlip import get_predict_unit
 from adatom.inference.settings import GRAPH_BACKENDS, inference_settings
@@ -23,6 +25,7 @@ def predict_unit_of(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     overrides: Mapping[str, Any] | None = None,
+    workers: int = 1,
 ) -> MLIPPredictUnit:
     """Return a predict unit, loaded or prepared where it is not one yet.
 
@@ -33,24 +36,28 @@ def predict_unit_of(
         dtype: Floating dtype of the network; None takes that of settings or potential (not for a
             predict unit).
         overrides: Settings of a loaded checkpoint's model to change.
+        workers: Processes that compute each structure together (not for a predict unit).
 
     Raises:
         ConfigError: If a predict unit is given together with what it has already.
         AdatomError: If a checkpoint cannot be loaded.
     """
     if isinstance(source, MLIPPredictUnit):
-        if device is not None or dtype is not None or settings is not None:
+        if device is not None or dtype is not None or settings is not None or workers != 1:
             raise ConfigError(
-                "Settings, device or dtype were given together with a predict unit",
+                "Settings, device, dtype or workers were given together with a predict unit",
                 fix="Give them to the predict unit.",
             )
         return source
     settings = inference_settings(settings)
     if dtype is not None:
         settings = replace(settings, base_precision_dtype=dtype)
-    if isinstance(source, Potential):
+    if not isinstance(source, Potential):
+        return get_predict_unit(source, settings, overrides, device or "cpu", workers=workers)
+    check_workers(workers)
+    if workers == 1:
         return MLIPPredictUnit(source, settings, device=device or "cpu")
-    return get_predict_unit(source, settings, overrides, device or "cpu")
+    return ParallelMLIPPredictUnit(source, settings, workers=workers, device=device or "cpu")
 
 
 def require_energies(unit: MLIPPredictUnit, task_name: str) -> None:
@@ -87,3 +94,16 @@ def neighbors_of(unit: MLIPPredictUnit, skin: float) -> VerletList:
         max_neighbors=unit.potential.max_neighbors,
         backend=GRAPH_BACKENDS[unit.settings.internal_graph_gen_version],
     )
+
+
+def with_edges(unit: MLIPPredictUnit, neighbors: VerletList, data: AtomicData) -> AtomicData:
+    """Return a batch with edges, or as it is for several workers: each finds those of its atoms.
+
+    Args:
+        unit: The predict unit.
+        neighbors: From :func:`neighbors_of`.
+        data: The batch.
+    """
+    if isinstance(unit, ParallelMLIPPredictUnit):
+        return data
+    return replace(data, edges=neighbors.edges(data.pos, data.cell, data.pbc, data.natoms))

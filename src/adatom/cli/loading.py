@@ -26,6 +26,7 @@ def load_unit(
     dtype: Precision | None,
     settings: str = "default",
     max_atoms: int | None = None,
+    workers: int = 1,
 ) -> MLIPPredictUnit:
     """Load a potential by name or path.
 
@@ -35,31 +36,39 @@ def load_unit(
         dtype: Precision of the network; None for that of the settings or the checkpoint.
         settings: Preset of inference settings.
         max_atoms: Atoms computed at once at most; None leaves it to the memory there is.
+        workers: Processes that compute each structure together.
 
     Raises:
         AdatomError: If there is no such file or name, or the file is damaged.
     """
     import torch
 
-    from adatom.inference.predict_unit import MLIPPredictUnit
+    from adatom.inference import pretrained_mlip
 
     precision = None if dtype is None else getattr(torch, dtype)
-    return MLIPPredictUnit.load(
-        model, settings, device=device, dtype=precision, max_atoms=max_atoms
+    return pretrained_mlip.load_unit(
+        model, settings, workers=workers, device=device, dtype=precision, max_atoms=max_atoms
     )
 
 
 def load_calculator(
-    model: str, task: str | None, *, device: str, dtype: Precision | None
+    model: str, task: str | None, *, device: str, dtype: Precision | None, workers: int = 1
 ) -> MLIPCalculator:
     """Load a potential as an ASE calculator.
+
+    Args:
+        model: As for :func:`load_unit`.
+        task: Dataset of the potential, or None.
+        device: As for :func:`load_unit`.
+        dtype: As for :func:`load_unit`.
+        workers: As for :func:`load_unit`.
 
     Raises:
         AdatomError: As :func:`load_unit`, or if the task has to be chosen or is not known.
     """
     from adatom.calculators.ase_calculator import MLIPCalculator
 
-    return MLIPCalculator(load_unit(model, device=device, dtype=dtype), task)
+    return MLIPCalculator(load_unit(model, device=device, dtype=dtype, workers=workers), task)
 
 
 def require_structure_output(path: str) -> Path:

@@ -39,6 +39,7 @@ def predict_structures(
     max_atoms: int | None = None,
     device: str = "cpu",
     dtype: Precision | None = None,
+    workers: int = 1,
     explain: bool = False,
 ) -> None:
     """Predict energy, forces and stress of structures, in the memory of one batch.
@@ -60,6 +61,8 @@ def predict_structures(
         max_atoms: Atoms computed at once at most; default what fits into memory.
         device: Where to compute.
         dtype: Precision of the network; default that of the settings or the checkpoint.
+        workers: Processes that compute each structure together, each with a GPU or its share of
+            the cores; more than 1 needs Ray (pip install "adatom[ray]").
         explain: Say at the end what was chosen for this model and machine, and why.
     """
     from adatom.cli.loading import load_unit, require_structure_output, warnings_as_messages
@@ -71,7 +74,9 @@ def predict_structures(
     require_structure_output(output)
     require_readable(structures)
     _check_properties(properties)
-    unit = load_unit(model, device=device, dtype=dtype, settings=settings, max_atoms=max_atoms)
+    unit = load_unit(
+        model, device=device, dtype=dtype, settings=settings, max_atoms=max_atoms, workers=workers
+    )
     systems = open_dataset(
         structures,
         dataset=unit.resolve_task(task),
@@ -81,13 +86,14 @@ def predict_structures(
         index=index,
     )
     start = time.perf_counter()
-    with progress("Predict", len(systems)) as bar, warnings_as_messages():
-        infos: deque[dict[str, Any]] = deque()
-        predicted = _predicted(unit, systems, properties, infos, bar)
-        count = write_structures(output, predicted, info=_taken(infos))
-    say(f"Wrote {count} structures to {output} ({time.perf_counter() - start:.1f} s).")
-    if explain:
-        say(unit.explain())
+    with unit:
+        with progress("Predict", len(systems)) as bar, warnings_as_messages():
+            infos: deque[dict[str, Any]] = deque()
+            predicted = _predicted(unit, systems, properties, infos, bar)
+            count = write_structures(output, predicted, info=_taken(infos))
+        say(f"Wrote {count} structures to {output} ({time.perf_counter() - start:.1f} s).")
+        if explain:
+            say(unit.explain())
 
 
 def _check_properties(properties: list[str] | None) -> None:

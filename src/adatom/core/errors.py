@@ -75,6 +75,14 @@ class OutOfMemoryError(AdatomError, MemoryError):
     """A structure does not fit into memory."""
 
 
+class WorkerError(AdatomError, RuntimeError):
+    """Another process that computes for this one failed; its traceback is in the notes."""
+
+
+class WorkerDiedError(WorkerError):
+    """Another process that computes for this one is gone, or does not answer."""
+
+
 class MissingExtraError(AdatomError, ImportError):
     """An optional dependency is not installed."""
 

@@ -125,7 +125,7 @@ class BatchRunner:
         single = len(keys) == 1
         if single and self.single_atoms.concerns(data):
             return self.lone_atom(data, names)
-        if not single and bool((data.natoms == 1).any()):
+        if not single and self.single_atoms.some(data):
             return None
         data = self.with_edges(data)
         edges = 0 if data.edges is None else int(data.edges.index.shape[1])
@@ -135,12 +135,17 @@ class BatchRunner:
         grouped = len(set(keys)) == 1 + sum(a != b for a, b in pairwise(keys))
         if not grouped or not self.fits(names)(edges, data.num_atoms, len(set(keys))):
             return None
+        meter = PeakMemory(self.device)
         try:
-            return self._compute(data, keys, names)
+            found = self._compute(data, keys, names)
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
+        else:
+            self.memory.succeeded(edges, data.num_atoms, len(set(keys)), meter.taken())
+            return found
         release(self.device)
+        self.memory.failed(edges, data.num_atoms, len(set(keys)))
         return None
 
     def lone_atom(self, system: AtomicData, names: tuple[str, ...] | None) -> Prediction:
@@ -210,6 +215,32 @@ class BatchRunner:
         absent = self._absent(batch, wanted)
         count = len(keys)
         computed = [n for n in wanted if n in PROPERTIES and len(absent.get(n, ())) < count]
+        out = self.outputs(batch, keys, wanted, computed, lean=lean)
+        values = {name: out[name].detach() for name in wanted if name in out}
+        systems = frozenset(n for n, extra in self.extras.items() if extra.level == "system")
+        natoms = [batch.num_atoms] if count == 1 else batch.natoms.tolist()
+        prediction = Prediction(values, list(batch.sid), absent, natoms, systems)
+        require_finite(prediction)
+        return prediction
+
+    def outputs(
+        self,
+        batch: AtomicData,
+        keys: Sequence[Key],
+        wanted: Sequence[str],
+        computed: Sequence[str],
+        *,
+        lean: bool,
+    ) -> dict[str, torch.Tensor]:
+        """Compute a batch in physical units.
+
+        Args:
+            batch: With edges, on the device.
+            keys: What each system is made of.
+            wanted: What is asked for, further outputs included.
+            computed: What the network is asked for.
+            lean: In the least memory.
+        """
         edges = 0 if batch.edges is None else int(batch.edges.index.shape[1])
         with (
             thread_scope(self.settings, edges, self.engine.mode),
@@ -227,12 +258,7 @@ class BatchRunner:
                 if name in self.extras:
                     out[name] = self.extras[name](potential, batch, out)
         self.engine.finished(keys)
-        values = {name: out[name].detach() for name in wanted if name in out}
-        systems = frozenset(n for n, extra in self.extras.items() if extra.level == "system")
-        natoms = [batch.num_atoms] if count == 1 else batch.natoms.tolist()
-        prediction = Prediction(values, list(batch.sid), absent, natoms, systems)
-        require_finite(prediction)
-        return prediction
+        return out
 
     def _wanted(self, batch: AtomicData, names: tuple[str, ...] | None) -> tuple[str, ...]:
         if names is not None:

@@ -39,6 +39,7 @@ class Engine:
         potential: Frozen, on its device and in its dtype; left as it is.
         settings: What may be chosen.
         merge: From the unmerged potential and one system to the potential merged for it.
+        sample: From a batch to the small system that fast paths are compared on.
 
     Attributes:
         notes: What was chosen and why, by topic, in plain words.
@@ -49,8 +50,10 @@ class Engine:
         potential: Potential,
         settings: InferenceSettings,
         merge: Callable[[Potential, AtomicData], Potential],
+        sample: Callable[..., AtomicData] = sample_of,
     ) -> None:
         self._potential = potential
+        self._sample = sample
         self._settings = settings
         self._exact = Compositions(potential).exact
         self._lock = threading.RLock()
@@ -180,7 +183,7 @@ class Engine:
             if mode == "general" and not merged:
                 return self._accept(candidate, mode, skipped, None, merged=merged)
             if sample is None:
-                sample = sample_of(
+                sample = self._sample(
                     batch,
                     base.cutoff,
                     exact=self._exact,

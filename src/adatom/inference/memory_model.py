@@ -36,6 +36,10 @@ class MemoryModel:
         device: Where batches are computed.
         budget: Bytes that a batch may take.
         per_kind: Bytes of the expert weights that are merged for each composition in a batch.
+
+    Attributes:
+        largest: Edges and atoms of the largest batch that went well.
+        failures: How many batches memory did not suffice for.
     """
 
     def __init__(self, device: torch.device, budget: float, per_kind: float = 0.0) -> None:
@@ -43,6 +47,7 @@ class MemoryModel:
         self.budget = budget
         self.per_kind = per_kind
         self.largest = (0, 0)
+        self.failures = 0
         self._measured: deque[tuple[int, int, float]] = deque(maxlen=_REMEMBERED)
         self.per_edge, self.per_atom = _ASSUMED
         # Lowered when memory runs out below the budget, and raised again by every success,
@@ -87,6 +92,7 @@ class MemoryModel:
 
     def failed(self, edges: int, atoms: int, kinds: int = 1) -> None:
         """Learn from a batch that memory did not suffice for."""
+        self.failures += 1
         self._ceiling = min(self._ceiling, _AFTER_FAILURE * self.bytes_of(edges, atoms, kinds))
         self.largest = (min(self.largest[0], edges // 2), min(self.largest[1], atoms // 2))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from ase import Atoms
@@ -113,9 +113,23 @@ class MLIPPredictUnit:
         dtype = dtype or settings.dtype
         device = _device(device)
         potential = load_potential(name_or_path, dtype=dtype, device=device)
-        _override(potential, overrides or {})
+        override(potential, overrides or {})
         potential.eval().requires_grad_(False)
         return cls(potential, settings, device=device, dtype=dtype, max_atoms=max_atoms)
+
+    @property
+    def runner(self) -> BatchRunner:
+        """What computes the batches, for those who pack their own."""
+        return self._runner
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back what the unit holds besides memory: here nothing."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -291,8 +305,17 @@ def _device(device: torch.device | str) -> torch.device:
     return found
 
 
-def _override(potential: Potential, overrides: Mapping[str, Any]) -> None:
-    """Change attributes of the backbone that do not concern the weights."""
+def override(potential: Potential, overrides: Mapping[str, Any]) -> None:
+    """Change attributes of the backbone that do not concern the weights.
+
+    Args:
+        potential: Is changed.
+        overrides: As ``{"backbone": {"max_neighbors": 100}}``.
+
+    Raises:
+        UnknownNameError: If a name is not among those that can be changed.
+        ConfigError: If a value cannot be used.
+    """
     unknown = sorted(set(overrides) - {"backbone"})
     if unknown:
         raise unknown_name("part in overrides", unknown[0], ["backbone"])

@@ -17,7 +17,7 @@ from adatom.checkpoint.references import (
     read_references,
     reference_energies,
 )
-from adatom.core.errors import ConfigError
+from adatom.inference.parallel.predict_unit import ParallelMLIPPredictUnit, check_workers
 from adatom.inference.predict_unit import MLIPPredictUnit, Settings
 
 #: Names of the published potentials; each needs access to its repository on huggingface.co.
@@ -41,22 +41,19 @@ def get_predict_unit(
         overrides: Arguments of the backbone to replace, as ``{"backbone": {...}}``.
         device: Where to compute; None takes a GPU where there is one.
         cache_dir: Where downloaded files are; see :func:`adatom.checkpoint.hub.cache_folders`.
-        workers: Only 1.
+        workers: Processes that compute each structure together, with a GPU each where ``device``
+            says so; more than 1 needs Ray.
 
     Raises:
         AdatomError: If there is no such file or name, it cannot be downloaded, or it is damaged.
         ConfigError: If an argument cannot be used.
     """
-    if workers != 1:
-        raise ConfigError(
-            f"workers is {workers!r}, but one potential cannot be spread over several GPUs yet",
-            expected="workers=1",
-        )
+    check_workers(workers)
     path = resolve_checkpoint(name_or_path, cache_dir=cache_dir)
     tables: Mapping[str, Table] = {}
     if is_published(name_or_path):
         tables = published_references(str(name_or_path), cache_dir=cache_dir)
-    return load_predict_unit(path, inference_settings, overrides, device, **tables)
+    return load_predict_unit(path, inference_settings, overrides, device, workers=workers, **tables)
 
 
 def load_predict_unit(
@@ -66,6 +63,7 @@ def load_predict_unit(
     device: torch.device | str | None = None,
     atom_refs: str | os.PathLike[str] | Mapping[Any, Any] | None = None,
     form_elem_refs: str | os.PathLike[str] | Mapping[Any, Any] | None = None,
+    workers: int = 1,
 ) -> MLIPPredictUnit:
     """Load a predict unit from a checkpoint file, with tables that the file has not.
 
@@ -77,6 +75,7 @@ def load_predict_unit(
         atom_refs: Energies of isolated atoms in eV, by dataset, atomic number and, if they depend
             on it, charge; a YAML file or its contents.
         form_elem_refs: Energies of elements in eV per atom, by dataset and symbol; likewise.
+        workers: As in :func:`get_predict_unit`.
 
     Raises:
         AdatomError: If a file cannot be read or is damaged.
@@ -86,9 +85,37 @@ def load_predict_unit(
     tables = {kind: read_references(table) for kind, table in given.items() if table is not None}
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    unit = MLIPPredictUnit.load(Path(path), inference_settings, overrides=overrides, device=device)
+    unit = load_unit(
+        Path(path), inference_settings, overrides=overrides, device=device, workers=workers
+    )
     unit.potential.metadata.update(tables)
     return unit
+
+
+def load_unit(
+    name_or_path: str | os.PathLike[str],
+    inference_settings: Settings = "default",
+    *,
+    workers: int = 1,
+    **options: Any,
+) -> MLIPPredictUnit:
+    """Load a checkpoint for one process or for several.
+
+    Args:
+        name_or_path: As for :meth:`MLIPPredictUnit.load`.
+        inference_settings: As for :meth:`MLIPPredictUnit.load`.
+        workers: As in :func:`get_predict_unit`.
+        **options: Further arguments of :meth:`MLIPPredictUnit.load`, or for several workers of
+            :meth:`adatom.inference.parallel.predict_unit.ParallelMLIPPredictUnit.load`.
+
+    Raises:
+        AdatomError: As :func:`get_predict_unit`.
+    """
+    check_workers(workers)
+    path = Path(name_or_path)
+    if workers == 1:
+        return MLIPPredictUnit.load(path, inference_settings, **options)
+    return ParallelMLIPPredictUnit.load(path, inference_settings, workers=workers, **options)
 
 
 def pretrained_checkpoint_path_from_name(

@@ -33,6 +33,12 @@ class SingleAtoms:
             return False
         return not bool(system.pbc.any())
 
+    def some(self, batch: AtomicData) -> bool:
+        """Tell whether any system of a batch is such a lone atom."""
+        if self._metadata.get("supports_single_atoms", True):
+            return False
+        return bool(((batch.natoms == 1) & ~batch.pbc.any(1)).any())
+
     def predict(
         self, system: AtomicData, properties: list[str], dtype: torch.dtype
     ) -> dict[str, torch.Tensor]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
 from adatom.data.atomic_data import AtomicData
 from adatom.inference.tolerances import TOLERANCES
-from adatom.tasks.potential import Potential
 
 #: Edges of the sample that both paths compute: a fraction of a second for any model.
 MAX_SAMPLE_EDGES = 400
@@ -32,7 +32,29 @@ class Agreement:
     text: str
 
 
-def compare(fast: Potential, plain: Potential, sample: AtomicData) -> Agreement:
+class Predicts(Protocol):
+    """What is compared: a potential, or what computes like one."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating dtype of the parameters."""
+
+    def __call__(self, data: AtomicData, properties: list[str]) -> dict[str, torch.Tensor]:
+        """Predict in network units."""
+
+    def properties(self, dataset: str) -> list[str]:
+        """Return what systems of a dataset can be given."""
+
+    def denormalize(
+        self, raw: dict[str, torch.Tensor], data: AtomicData
+    ) -> dict[str, torch.Tensor]:
+        """Convert to physical units."""
+
+    def reference_energies(self, data: AtomicData) -> torch.Tensor:
+        """Return each atom's element reference."""
+
+
+def compare(fast: Predicts, plain: Predicts, sample: AtomicData) -> Agreement:
     """Compare two potentials that should be the same but for rounding.
 
     Args:
@@ -128,7 +150,7 @@ def _rest(whole: list[int], cluster: list[int], *, exact: bool) -> list[int]:
     return [z for z in elements for _ in range(units * formula[z] - cluster.count(z))]
 
 
-def _physical(potential: Potential, data: AtomicData, names: list[str]) -> dict[str, torch.Tensor]:
+def _physical(potential: Predicts, data: AtomicData, names: list[str]) -> dict[str, torch.Tensor]:
     with torch.no_grad():
         raw = potential(data, names)
         out = potential.denormalize(raw, data)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from adatom.data.atomic_data import AtomicData
+from adatom.graph.halo import Halo
 
 
 @dataclass(slots=True, eq=False)
@@ -25,12 +26,29 @@ class Neighborhood:
             stress are derivatives with respect to these, so a backbone must take geometry from
             here, and from ``data.pos`` or ``data.cell`` only where it says ``uses_positions``.
         counts: ``[B]`` int64; edges per system, grouped in batch order.
+        halo: What connects the atoms here with those that other workers own, or None where all
+            atoms are here. ``target`` numbers own atoms, ``source`` the rows of :meth:`extended`.
     """
 
     source: torch.Tensor
     target: torch.Tensor
     vectors: torch.Tensor
     counts: torch.Tensor
+    halo: Halo | None = None
+
+    def extended(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the rows that ``source`` numbers: those of own atoms, then those of the halo.
+
+        Every worker must come here equally often and in the same order, whatever its atoms are.
+
+        Args:
+            rows: ``[N, ...]`` of own atoms.
+        """
+        return rows if self.halo is None else self.halo.extend(rows)
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the sum over all workers of what each has summed over its own atoms."""
+        return values if self.halo is None else self.halo.total(values)
 
 
 @dataclass(slots=True, frozen=True)
@@ -137,6 +155,11 @@ class Backbone(Configurable):
         num_channels: C of :class:`NodeFeatures`.
         max_num_elements: Atomic numbers must be below this.
         reflection_invariant: Whether mirror images are promised the same energy.
+        exchanges: Whether it takes what it knows of an edge's source from
+            :meth:`Neighborhood.extended`, and sums over a whole system from
+            :meth:`Neighborhood.total`, so that several workers can share a system and exchange
+            features between layers. A worker of another backbone computes the atoms within as
+            many cutoffs as there are layers by itself.
         uses_positions: Whether it takes geometry from ``data.pos`` or ``data.cell`` too. Forces,
             stress and Hessian are right then as well; atomic virials cannot be had.
         execution: How to compute; set by whoever prepares a potential for use.
@@ -148,6 +171,7 @@ class Backbone(Configurable):
     num_channels: int
     max_num_elements: int = 100
     reflection_invariant: bool = False
+    exchanges: bool = False
     uses_positions: bool = False
     execution: Execution = Execution()
 
@@ -172,7 +196,9 @@ class Backbone(Configurable):
         """Compute node features.
 
         Args:
-            data: The batch: atomic numbers, charge, spin, dataset, natoms, batch.
+            data: The batch: atomic numbers, charge, spin, dataset, natoms, batch. Where several
+                workers share a system, ``natoms`` counts all of its atoms, and all else of atoms
+                has the rows of this worker only.
             edges: One entry per message-passing layer. Training and ordinary inference pass the
                 same object for every layer; staged deployment passes nested ones. Code that is
                 derived from an entry (rotations, radial basis) should be reused while

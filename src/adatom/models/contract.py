@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from adatom.core.errors import unknown_name
 from adatom.models import contract_numerics as numerics
 from adatom.models import contract_symmetry as symmetry
+from adatom.models.contract_partition import partition_equals_whole
 from adatom.models.contract_subject import ContractError, ModelFactory, Subject
 
 __all__ = ["CHECKS", "ContractError", "ModelFactory", "Subject", "run_contract"]
@@ -38,6 +39,7 @@ CHECKS: dict[str, Callable[[Subject], None]] = {
         symmetry.isolated_atom,
         symmetry.empty_neighborhood,
         symmetry.nested_edges,
+        partition_equals_whole,
         numerics.single_and_double_precision,
         numerics.double_backward,
         numerics.state_dict_round_trip,

@@ -110,6 +110,7 @@ class EGNN(Backbone):
         self.num_message_layers = num_layers
         self.num_channels = hidden_dim
         self.reflection_invariant = True
+        self.exchanges = True
         self.readout = readout
         self.embedding = ElementEmbedding(max_num_elements, hidden_dim)
         moves = [update_coordinates and k + 1 < num_layers for k in range(num_layers)]
@@ -220,10 +221,12 @@ class EquivariantBlock(nn.Module):
             edges: The edges to sum over.
             envelope: ``[E, 1]``.
         """
-        vectors = edges.vectors + displacements[edges.source] - displacements[edges.target]
+        moved = edges.extended(displacements)[edges.source]
+        vectors = edges.vectors + moved - displacements[edges.target]
         squares = vectors.square().sum(1, keepdim=True)
         lengths = (squares + _TINY).sqrt()
-        hidden = self.of_target(features)[edges.target] + self.of_source(features)[edges.source]
+        of_source = edges.extended(self.of_source(features))
+        hidden = self.of_target(features)[edges.target] + of_source[edges.source]
         messages = self.edge(hidden + self.of_distance(self._distances(squares, lengths)))
         if self.move is not None:
             steps = vectors / (lengths + 1.0) if self.normalize else vectors

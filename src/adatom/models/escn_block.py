@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from adatom.core.errors import unknown_name
+from adatom.models.base import Neighborhood
 from adatom.nn.feed_forward import GridFeedForward, SpectralFeedForward
 from adatom.nn.geometry import EdgeGeometry
 from adatom.nn.layout import CoefficientLayout
@@ -79,6 +80,7 @@ class EscnBlock(nn.Module):
         self,
         features: torch.Tensor,
         system: torch.Tensor,
+        edges: Neighborhood,
         geometry: EdgeGeometry,
         coefficients: torch.Tensor | None,
     ) -> torch.Tensor:
@@ -87,13 +89,15 @@ class EscnBlock(nn.Module):
         Args:
             features: ``[N, S, C]``.
             system: ``[N, C]`` embedding of each atom's system, added to the invariants.
-            geometry: The edges of this layer.
+            edges: The edges of this layer.
+            geometry: Of the same edges.
             coefficients: ``[G, X]`` expert coefficients, or None without experts.
 
         Returns:
             ``[N, S, C]``.
         """
-        messages = self.edge_wise(self.normed(features, system), geometry, coefficients)
+        normed = edges.extended(self.normed(features, system))
+        messages = self.edge_wise(normed, geometry, coefficients)
         return self.update_atoms(features + messages)
 
     def normed(self, features: torch.Tensor, system: torch.Tensor) -> torch.Tensor:

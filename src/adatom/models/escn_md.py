@@ -123,6 +123,7 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         self.edge_channels = edge_channels
         self.norm_type, self.act_type, self.ff_type = norm_type, act_type, ff_type
         self.num_message_layers = num_layers + 1
+        self.exchanges = True
         self.num_distance_basis = num_distance_basis
         self.layout = CoefficientLayout(lmax, mmax)
         self.expert_coefficient_norm = known_norm(expert_coefficient_norm)
@@ -178,19 +179,19 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         if compiled is not None:
             return compiled.features(self, data, edges[0])
         system = self.embed_system(data)
-        groups, coefficients = self.route(data, system)
-        types = self.element_types(data)
+        groups, coefficients = self.route(data, system, edges[0])
+        types = self.element_types(data, edges[0])
         per_atom = system[data.batch]
-        if self.execution.mode == "tiled" and self.unavailable("tiled") is None:
+        if self._in_tiles(edges[0]):
             shared = SharedInputs(data, types, groups, coefficients, per_atom)
             return tiled_features(self, shared, edges)
-        geometry = self.geometry(edges[0], types, groups, data.natoms)
+        geometry = self.geometry(edges[0], types, groups, data)
         features = self.embed(geometry, data, per_atom)
         for k, block in enumerate(self.blocks):
             if edges[k + 1] is not edges[k]:
-                geometry = self.geometry(edges[k + 1], types, groups, data.natoms)
-            features = block(features, per_atom, geometry, coefficients)
-            features = self.balance(features, data)
+                geometry = self.geometry(edges[k + 1], types, groups, data)
+            features = block(features, per_atom, edges[k + 1], geometry, coefficients)
+            features = self.balance(features, data, edges[k + 1])
         features = self.norm(features)
         return NodeFeatures(features[:, 0], features)
 
@@ -222,9 +223,17 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         """Return compiled kernels with the present weights, or None where they are of no use."""
         if self.execution.mode != "compiled" or any(layer is not edges[0] for layer in edges):
             return None
+        if edges[0].halo is not None:
+            return None
         if self._compiled is None or not self._compiled.is_current():
             self._compiled = self._compile()
         return self._compiled
+
+    def _in_tiles(self, edges: Neighborhood) -> bool:
+        """Tell whether to go tile by tile, which also stands in for kernels without exchanges."""
+        mode = self.execution.mode
+        wanted = mode == "tiled" or (mode == "compiled" and edges.halo is not None)
+        return wanted and self.unavailable("tiled") is None
 
     def _compile(self) -> CompiledBackbone | DeviceBackbone | None:
         if triton_serves(self.mix_csd.weight.device):
@@ -253,9 +262,15 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         return nn.functional.silu(self.mix_csd(torch.cat(parts, dim=1)))
 
     def route(
-        self, data: AtomicData, system: torch.Tensor
+        self, data: AtomicData, system: torch.Tensor, edges: Neighborhood | None = None
     ) -> tuple[list[int] | None, torch.Tensor | None]:
-        """Return each system's weight group, and the expert coefficients ``[G, X]`` of groups."""
+        """Return each system's weight group, and the expert coefficients ``[G, X]`` of groups.
+
+        Args:
+            data: The batch.
+            system: ``[B, C]`` embedding of charge, spin and dataset.
+            edges: What connects the atoms here with those elsewhere; None if all are here.
+        """
         if self.routing_mlp is None:
             return None, None
         columns = [data.charge.unsqueeze(1), data.spin.unsqueeze(1)]
@@ -266,18 +281,22 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
             counts = columns[0].new_zeros(data.num_systems * self.max_num_elements)
             cell = data.batch * self.max_num_elements + data.atomic_numbers
             counts = counts.index_add(0, cell, torch.ones_like(cell))
+            counts = counts if edges is None else edges.total(counts)
             columns.append(counts.view(data.num_systems, self.max_num_elements))
             each = self.composition_embedding(data.atomic_numbers)
             total = segment_sum(each, data.batch, data.num_systems)
+            total = total if edges is None else edges.total(total)
             natoms = data.natoms + int(self.composition_mean_counts_zero)
             system = torch.cat([total / natoms.to(total.dtype).unsqueeze(1), system], dim=1)
         groups, first = group_systems(torch.cat(columns, dim=1))
         logits = self.routing_mlp(system[first])
         return groups, expert_coefficients(logits, self.expert_coefficient_norm)
 
-    def element_types(self, data: AtomicData) -> ElementTypes:
-        """Number the elements of a batch."""
-        elements, of_atom = torch.unique(data.atomic_numbers, return_inverse=True)
+    def element_types(self, data: AtomicData, edges: Neighborhood | None = None) -> ElementTypes:
+        """Number the elements of a batch, and of what ``edges`` see beyond it."""
+        numbers = data.atomic_numbers
+        numbers = numbers if edges is None else edges.extended(numbers)
+        elements, of_atom = torch.unique(numbers, return_inverse=True)
         return ElementTypes(
             of_atom, self.source_embedding(elements), self.target_embedding(elements)
         )
@@ -287,10 +306,10 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         edges: Neighborhood,
         types: ElementTypes,
         groups: list[int] | None,
-        natoms: torch.Tensor,
+        data: AtomicData,
     ) -> EdgeGeometry:
         """Return what layers on these edges need in general execution."""
-        edge_runs, atom_runs = self.runs(edges, groups, natoms)
+        edge_runs, atom_runs = self.runs(edges, groups, data)
         return edge_geometry(
             edges.source,
             edges.target,
@@ -299,35 +318,54 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
             cutoff=self.cutoff,
             num_basis=self.num_distance_basis,
             types=types,
+            num_atoms=data.num_atoms,
             edge_runs=edge_runs,
             atom_runs=atom_runs,
         )
 
     def runs(
-        self, edges: Neighborhood, groups: list[int] | None, natoms: torch.Tensor
+        self, edges: Neighborhood, groups: list[int] | None, data: AtomicData
     ) -> tuple[list[Run], list[Run]]:
         """Return the edges and the atoms that share expert weights."""
         if groups is None:
-            groups = [0] * len(natoms)
-        return runs_of(groups, edges.counts.tolist()), runs_of(groups, natoms.tolist())
+            groups = [0] * data.num_systems
+        # Of several workers on one system, each has some of its atoms.
+        rows = data.natoms.tolist() if edges.halo is None else [data.num_atoms]
+        return runs_of(groups, edges.counts.tolist()), runs_of(groups, rows)
 
     @property
     def balances(self) -> bool:
         """Whether sums of channels over a system are kept at its charge or spin."""
         return self.charge_channels is not None or self.spin_channels is not None
 
-    def balance(self, features: torch.Tensor, data: AtomicData) -> torch.Tensor:
-        """Keep the sums of channels that are balanced."""
-        if self.charge_channels is not None:
-            features = balance_channels(
-                features, self.charge_channels, data.charge, data.batch, data.natoms
-            )
-        if self.spin_channels is not None:
-            spin = self.spin_embedding.effective(data.spin)
-            features = balance_channels(
-                features, self.spin_channels, spin - 1, data.batch, data.natoms
-            )
+    def balance(
+        self, features: torch.Tensor, data: AtomicData, edges: Neighborhood | None = None
+    ) -> torch.Tensor:
+        """Keep the sums of channels that are balanced; ``edges`` as for :meth:`route`."""
+        total = None if edges is None else edges.total
+        for channels, totals in self._balanced(data):
+            features = balance_channels(features, channels, totals, data.batch, data.natoms, total)
         return features
+
+    def balance_adjoint(
+        self, gradient: torch.Tensor, data: AtomicData, edges: Neighborhood | None = None
+    ) -> torch.Tensor:
+        """Return the gradient before :meth:`balance`, a projection but for the wanted sums."""
+        total = None if edges is None else edges.total
+        for channels, totals in reversed(self._balanced(data)):
+            gradient = balance_channels(
+                gradient, channels, torch.zeros_like(totals), data.batch, data.natoms, total
+            )
+        return gradient
+
+    def _balanced(self, data: AtomicData) -> list[tuple[slice, torch.Tensor]]:
+        """Return channels and the sums they shall have, ``[B]``."""
+        wanted = []
+        if self.charge_channels is not None:
+            wanted.append((self.charge_channels, data.charge))
+        if self.spin_channels is not None:
+            wanted.append((self.spin_channels, self.spin_embedding.effective(data.spin) - 1))
+        return wanted
 
     def _check_elements(self, data: AtomicData) -> None:
         numbers = data.atomic_numbers

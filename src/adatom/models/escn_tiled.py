@@ -8,6 +8,7 @@ as much of the rest as the budget allows; everything else is computed again.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 import torch
@@ -112,7 +113,7 @@ def _tiled(
         if k and own is edges[k - 1]:
             tiled.append(tiled[-1])
             continue
-        runs, _ = backbone.runs(own, shared.groups, shared.data.natoms)
+        runs, _ = backbone.runs(own, shared.groups, shared.data)
         blocks = atom_blocks(
             own.source,
             own.target,
@@ -148,6 +149,7 @@ def _steps(
                 None if last else blocks[k],
                 messages,
                 None if last else edges[k + 1],
+                edges[0],
             )
         )
     return steps
@@ -214,11 +216,13 @@ class _KeptState(NamedTuple):
         graph: Input, features and their norm with the graph between them, or None.
         invariants: ``[N, C]`` of the features.
         edges: Of the messages, or None.
+        halo: ``[H, S, C]`` what messages were made from at atoms of other workers, or None.
     """
 
     graph: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None
     invariants: torch.Tensor
     edges: KeptMessages | None
+    halo: torch.Tensor | None
 
 
 class _Step:
@@ -231,6 +235,7 @@ class _Step:
         after: The block whose messages follow; None at the end.
         messages: Of ``after``.
         edges: Of ``messages``.
+        first: Of the first layer.
     """
 
     def __init__(
@@ -241,9 +246,11 @@ class _Step:
         after: EscnBlock | None,
         messages: TiledMessages | None,
         edges: Neighborhood | None,
+        first: Neighborhood,
     ) -> None:
         self.backbone = backbone
         self.shared = shared
+        self.first = first
         self.before = before
         self.after = after
         self.messages = messages
@@ -265,9 +272,10 @@ class _Step:
             normed = map_chunks(self._norm, features)
         invariants = features[:, 0].clone()
         if self.messages is None:
-            return normed, _KeptState(graph, invariants, None)
-        kept = self.messages.add(normed, features, keep=keep)
-        return features, _KeptState(graph, invariants, kept)
+            return normed, _KeptState(graph, invariants, None, None)
+        seen = self._seen(normed)
+        kept = self.messages.add(seen, features, keep=keep)
+        return features, _KeptState(graph, invariants, kept, self._kept_rows(seen, keep=keep))
 
     def adjoint(
         self, inputs: Sequence[torch.Tensor], kept: _KeptState, gradient: torch.Tensor
@@ -285,9 +293,11 @@ class _Step:
                 )
             else:
                 normed = kept.graph[2].detach()
-            to_normed, own = self.messages.adjoint(normed, gradient, kept.edges)
+            seen = self._seen(normed, kept.halo)
+            to_seen, own = self.messages.adjoint(seen, gradient, kept.edges)
+            to_normed = self._seen_adjoint(to_seen)
             to_vectors = (own,)
-            del normed
+            del normed, seen, to_seen
         if kept.graph is not None:
             start, *outputs = kept.graph
             gradients = [gradient, to_normed]
@@ -308,13 +318,37 @@ class _Step:
 
     def plain(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         features = inputs[0] if self.before is None else self.before.update_atoms(inputs[0])
-        features = self.backbone.balance(features, self.shared.data) if self.before else features
+        if self.before is not None:
+            features = self.backbone.balance(features, self.shared.data, self.first)
         normed = self._norm(features, slice(None))
         if self.after is None or self.edges is None:
             return normed
         geometry = _geometry(self.backbone, self.shared, self.edges, inputs[1])
-        messages: torch.Tensor = self.after.edge_wise(normed, geometry, self.shared.coefficients)
+        seen = self.edges.extended(normed)
+        messages: torch.Tensor = self.after.edge_wise(seen, geometry, self.shared.coefficients)
         return features + messages
+
+    def _seen(self, normed: torch.Tensor, halo: torch.Tensor | None = None) -> torch.Tensor:
+        """Return what edges see, ``[N + H, S, C]``; ``halo`` is what was kept of it."""
+        if self.edges is None or self.edges.halo is None:
+            return normed
+        with torch.no_grad():
+            return self.edges.extended(normed) if halo is None else torch.cat([normed, halo])
+
+    def _kept_rows(self, seen: torch.Tensor, *, keep: bool) -> torch.Tensor | None:
+        """Return a copy of the halo's rows, unless nothing shall be kept.
+
+        All workers must decide alike, or one would wait for rows that no other sends.
+        """
+        if not keep or self.first.halo is None or not self.backbone.execution.kept_bytes:
+            return None
+        return seen[self.shared.data.num_atoms :].clone()
+
+    def _seen_adjoint(self, gradient: torch.Tensor) -> torch.Tensor:
+        if self.edges is None or self.edges.halo is None:
+            return gradient
+        with torch.no_grad():
+            return self.edges.halo.collect(gradient)
 
     def _update(self, features: torch.Tensor, atoms: slice) -> torch.Tensor:
         del atoms
@@ -331,8 +365,8 @@ class _Step:
         if self.before is None or not self.backbone.balances:
             return features
         if features.requires_grad:
-            return self.backbone.balance(features, self.shared.data)
-        features[:, :1] = self.backbone.balance(features[:, :1], self.shared.data)
+            return self.backbone.balance(features, self.shared.data, self.first)
+        features[:, :1] = self.backbone.balance(features[:, :1], self.shared.data, self.first)
         return features
 
     def _balance_adjoint(self, gradient: torch.Tensor) -> None:
@@ -340,14 +374,11 @@ class _Step:
         if self.before is None or not self.backbone.balances:
             return
         own = gradient[:, :1].contiguous()
-        with torch.enable_grad():
-            start = torch.zeros_like(own).requires_grad_()
-            balanced = self.backbone.balance(start, self.shared.data)
-        (gradient[:, :1],) = torch.autograd.grad(balanced, start, own)
+        gradient[:, :1] = self.backbone.balance_adjoint(own, self.shared.data, self.first)
 
 
 def _geometry(
     backbone: eSCNMDBackbone, shared: SharedInputs, edges: Neighborhood, vectors: torch.Tensor
 ) -> EdgeGeometry:
-    own = Neighborhood(edges.source, edges.target, vectors, edges.counts)
-    return backbone.geometry(own, shared.types, shared.groups, shared.data.natoms)
+    own = replace(edges, vectors=vectors)
+    return backbone.geometry(own, shared.types, shared.groups, shared.data)

@@ -119,6 +119,7 @@ class GAANet(Backbone):
         self.num_channels = hidden_dim
         self.max_num_elements = max_num_elements
         self.reflection_invariant = reflection_invariant
+        self.exchanges = True
         self.readout: Literal["sum", "mean"] = readout
         self.options = AttentionOptions(
             hidden_dim,
@@ -148,7 +149,8 @@ class GAANet(Backbone):
 
     def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:
         """Compute ``[N, H]`` scalars; see the base class."""
-        points = self._points(self.element(data.atomic_numbers), edges[0])
+        numbers = edges[0].extended(data.atomic_numbers)
+        points = self._points(self.element(numbers), edges[0], data.num_atoms)
         groups = list(neighbor_clouds(edges[0].target, data.num_atoms))
         if not groups:
             return NodeFeatures(points[1].new_zeros(0, self.num_channels))
@@ -156,17 +158,19 @@ class GAANet(Backbone):
         order = torch.cat([atoms for atoms, _ in groups]).argsort()
         return NodeFeatures(self.final(torch.cat(rows).index_select(0, order)))
 
-    def _points(self, elements: torch.Tensor, near: Neighborhood) -> tuple[torch.Tensor, ...]:
+    def _points(
+        self, elements: torch.Tensor, near: Neighborhood, count: int
+    ) -> tuple[torch.Tensor, ...]:
         """Return vectors ``[P, 3]``, features ``[P, H]`` and envelope ``[P]`` of all points.
 
-        They are the edges, the atoms themselves, and one point outside of all clouds.
+        They are the edges, the ``count`` atoms themselves, and one point outside of all clouds.
         """
-        count, distances = len(elements), near.vectors.norm(dim=1)
+        distances = near.vectors.norm(dim=1)
         origins = near.vectors.new_zeros(count + 1, 3)
         # In units of half the cutoff, lengths are of order one.
         vectors = torch.cat([near.vectors, origins]) * (2 / self.cutoff)
-        own = torch.cat([elements.index_select(0, near.target), elements])
-        other = torch.cat([elements.index_select(0, near.source), elements])
+        own = torch.cat([elements.index_select(0, near.target), elements[:count]])
+        other = torch.cat([elements.index_select(0, near.source), elements[:count]])
         seen = [own + other, other - own]
         if self.num_radial:
             lengths = torch.cat([distances, distances.new_zeros(count)])

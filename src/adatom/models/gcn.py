@@ -89,6 +89,7 @@ class GraphConvModel(Backbone):
         self.num_message_layers = num_blocks + 1
         self.num_channels = out_dim
         self.reflection_invariant = True
+        self.exchanges = True
         self.num_radial = num_radial
         self.readout = readout
         self.embedding = ElementEmbedding(max_num_elements, atom_embedding_dim)
@@ -125,7 +126,7 @@ class GraphConvModel(Backbone):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the normalized envelopes ``[E, 1]`` and the Gaussians ``[E, K]``."""
         distances = edges.vectors.norm(dim=1)
-        norms = torch.rsqrt(degrees[edges.source] * degrees[edges.target])
+        norms = torch.rsqrt(edges.extended(degrees)[edges.source] * degrees[edges.target])
         weights = polynomial_envelope(distances, self.cutoff) * norms
         return weights.unsqueeze(1), gaussian_basis(distances, self.cutoff, self.num_radial)
 
@@ -169,7 +170,7 @@ class GraphConvBlock(nn.Module):
             weights: ``[E, 1]``, envelopes over the roots of both degrees.
             basis: ``[E, K]``, Gaussians of the distance.
         """
-        messages = self.radial(basis) * features[edges.source] * weights
+        messages = self.radial(basis) * edges.extended(features)[edges.source] * weights
         own = features / degrees.unsqueeze(1)
         mixed: torch.Tensor = own + segment_sum(messages, edges.target, len(features))
         found: torch.Tensor = self.layers(mixed)

@@ -72,6 +72,7 @@ def edge_geometry(
     cutoff: float,
     num_basis: int,
     types: ElementTypes,
+    num_atoms: int,
     edge_runs: list[Run],
     atom_runs: list[Run],
 ) -> EdgeGeometry:
@@ -84,14 +85,15 @@ def edge_geometry(
         layout: Degrees and orders.
         cutoff: In angstrom.
         num_basis: K.
-        types: Elements of the atoms.
+        types: Elements of the sources and targets.
+        num_atoms: N; targets are below this.
         edge_runs: Edges that share expert weights.
         atom_runs: Atoms that share expert weights.
     """
     distances = torch.linalg.vector_norm(vectors, dim=1)
     rotations = edge_rotations(vectors / distances.unsqueeze(1), layout)
     envelope = polynomial_envelope(distances, cutoff)
-    chunks = target_chunks(target, types.of_atom.shape[0])
+    chunks = target_chunks(target, num_atoms)
     returns = _returns(rotations, envelope, chunks, layout)
     return EdgeGeometry(
         source=source,

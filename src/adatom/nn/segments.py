@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 
@@ -25,6 +27,7 @@ def balance_channels(
     totals: torch.Tensor,
     batch: torch.Tensor,
     natoms: torch.Tensor,
+    total: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Shift invariant channels so that they sum to a given total in each system.
 
@@ -34,12 +37,15 @@ def balance_channels(
         totals: ``[B]`` wanted sum over the atoms of each system.
         batch: ``[N]`` system of each atom.
         natoms: ``[B]``.
+        total: From sums over the atoms here to those over all, where others are elsewhere.
 
     Returns:
         ``[N, S, C]``.
     """
     part = features[:, 0, channels]
-    excess = segment_sum(part, batch, len(natoms)) - totals.to(part.dtype).unsqueeze(1)
+    sums = segment_sum(part, batch, len(natoms))
+    sums = sums if total is None else total(sums)
+    excess = sums - totals.to(part.dtype).unsqueeze(1)
     share = excess / natoms.to(part.dtype).unsqueeze(1)
     balanced = features.clone()
     balanced[:, 0, channels] = part - share[batch]

@@ -15,7 +15,13 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from adatom.core.console import progress
-from adatom.core.errors import AdatomError, ConfigError, DataError, FileAccessError
+from adatom.core.errors import (
+    AdatomError,
+    ConfigError,
+    DataError,
+    FileAccessError,
+    WorkerDiedError,
+)
 from adatom.core.files import require_writable
 from adatom.simulate.ensembles import NVT, Ensemble, Integrator, StepRandom, thermalize
 from adatom.simulate.errors import SimulationError
@@ -92,14 +98,15 @@ def run_md(
         FileAccessError: If an output cannot be written or would be replaced.
         DataError: If a restart finds no usable frame.
         SimulationError: If the energy is not finite or the temperature explodes; names the step.
+        WorkerDiedError: If a process that computes is gone; the trajectory can be continued.
     """
     ensemble = NVT() if ensemble is None else ensemble
-    _check_numbers(steps=steps, interval=interval, timestep=timestep)
+    check_numbers(steps=steps, interval=interval, timestep=timestep)
     check_outputs(trajectory, log, restart=restart, overwrite=overwrite)
     random = StepRandom(seed)
     settings = {**ensemble.settings(), "timestep": timestep, "seed": seed}
     if restart and trajectory is not None:
-        system, first, state = _resume(trajectory, atoms, settings)
+        system, first, state = resume_from(trajectory, atoms, settings)
     else:
         system, first, state = atoms.copy(), 0, {}
     system.calc = calculator if calculator is not None else atoms.calc
@@ -192,6 +199,11 @@ class _Run:
         where = f"at step {step + 1} ({(step + 1) * self.timestep:g} fs)"
         try:
             self.integrator.step()
+        except WorkerDiedError as error:
+            raise WorkerDiedError(
+                f"The dynamics stopped {where}: {error.found}",
+                fix=f"The last saved state is step {saved}; continue with restart (--restart).",
+            ) from error
         except AdatomError as error:
             raise SimulationError(f"The dynamics failed {where}: {error.found}", fix=fix) from error
         energy = self.system.get_potential_energy()
@@ -223,10 +235,24 @@ class _Run:
         return {"steps/s": rate, "ns/day": rate * self.timestep * 86400e-6}
 
 
-def _resume(
+def resume_from(
     trajectory: str | os.PathLike[str], atoms: Atoms, settings: dict[str, Any]
 ) -> tuple[Atoms, int, dict[str, float]]:
-    """Return the last saved state, its step and the integrator's numbers."""
+    """Return the last saved state of a run, to be continued.
+
+    Args:
+        trajectory: The file.
+        atoms: The structure that the run was started with.
+        settings: Of the run; they have to be those of the trajectory.
+
+    Returns:
+        The state, its step and the integrator's numbers.
+
+    Raises:
+        FileAccessError: If there is no such file.
+        DataError: If it has no usable frame, or one of another structure.
+        ConfigError: If the trajectory was made with other settings.
+    """
     system, facts = last_frame(trajectory)
     if not np.array_equal(system.numbers, atoms.numbers):
         raise DataError(
@@ -244,7 +270,17 @@ def _resume(
     return system, int(facts["step"]), dict(facts["state"])
 
 
-def _check_numbers(*, steps: int, interval: int, timestep: float) -> None:
+def check_numbers(*, steps: int, interval: int, timestep: float) -> None:
+    """Refuse numbers that no run can use.
+
+    Args:
+        steps: As for :func:`run_md`.
+        interval: As for :func:`run_md`.
+        timestep: As for :func:`run_md`.
+
+    Raises:
+        ConfigError: If one of them is out of range.
+    """
     for name, value, least in (("steps", steps, 0), ("interval", interval, 1)):
         if value < least:
             raise ConfigError(f"{name} is {value}", expected=f"at least {least}")

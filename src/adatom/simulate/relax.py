@@ -15,7 +15,7 @@ from ase.optimize import BFGS, FIRE, LBFGS
 from ase.optimize.optimize import Optimizer
 
 from adatom.core.console import progress
-from adatom.core.errors import AdatomError, ConfigError, unknown_name
+from adatom.core.errors import AdatomError, ConfigError, WorkerDiedError, unknown_name
 from adatom.core.files import require_writable
 from adatom.simulate.errors import SimulationError
 from adatom.simulate.stopping import stop_on_signals
@@ -76,6 +76,7 @@ def relax(
         UnknownNameError: If the optimizer is not known.
         FileAccessError: If the trajectory cannot be written.
         SimulationError: If the energy is not finite; names the step.
+        WorkerDiedError: If a process that computes is gone.
     """
     _check(atoms, cell=cell, optimizer=optimizer, fmax=fmax, steps=steps)
     if trajectory is not None:
@@ -120,6 +121,8 @@ def _states(minimizer: Optimizer, fmax: float, steps: int) -> Iterator[bool]:
         for converged in minimizer.irun(fmax=fmax, steps=steps):
             yield bool(converged)
             taken += 1
+    except WorkerDiedError:
+        raise
     except AdatomError as error:
         raise SimulationError(
             f"The relaxation failed at step {taken}: {error.found}",

@@ -226,7 +226,7 @@ class Potential(nn.Module):
                 that the forces are not derivatives of.
             DataError: If a Hessian is asked for and there is not exactly one system.
         """
-        self._check_properties(properties, data)
+        self.check_properties(properties, data)
         derived = set(properties) & set(_DERIVATIVES) - set(self.head.gives)
         with torch.set_grad_enabled(bool(derived) or torch.is_grad_enabled()):
             edges = self._neighborhood(data, derivatives=bool(derived))
@@ -313,7 +313,13 @@ class Potential(nn.Module):
         shared = "stress" not in self.head.gives and not self.backbone.uses_positions
         return set() if shared else {"virials"}
 
-    def _check_properties(self, properties: Collection[str], data: AtomicData) -> None:
+    def check_properties(self, properties: Collection[str], data: AtomicData) -> None:
+        """Refuse what cannot be predicted for these systems; see :meth:`forward`.
+
+        Raises:
+            UnknownNameError: If a property is not known, or not to be had.
+            DataError: If a Hessian is asked for and there is not exactly one system.
+        """
         for name in properties:
             if name not in PROPERTIES:
                 raise unknown_name("property", name, PROPERTIES)

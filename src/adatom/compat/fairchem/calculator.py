@@ -61,7 +61,7 @@ class FAIRChemCalculator(MLIPCalculator):
             overrides: Settings of the model to change.
             device: Where to compute; None takes a GPU where there is one.
             seed: Accepted with a warning: nothing is drawn at random.
-            workers: Only 1.
+            workers: Processes that compute each structure together; more than 1 needs Ray.
 
         Raises:
             AdatomError: If the checkpoint cannot be loaded, or an argument cannot be used.

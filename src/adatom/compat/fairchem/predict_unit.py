@@ -140,19 +140,19 @@ def load_predict_unit(
         device: Where to compute; None takes a GPU where there is one.
         atom_refs: Energies of isolated atoms by task and atomic number, in eV.
         form_elem_refs: Formation reference energies by task and element symbol, in eV.
-        workers: Only 1.
+        workers: Processes that compute each structure together; more than 1 needs Ray.
         seed: Accepted with a warning: nothing is drawn at random.
         **options: Refused, with their names.
 
     Raises:
         AdatomError: If the file cannot be read, or an argument cannot be used.
     """
-    refuse_options({**options, "workers": None if workers == 1 else workers})
+    refuse_options(options)
     say_that_seeds_do_nothing(seed)
     settings = settings_of(inference_settings)
     return MLIPPredictUnit(
         pretrained_mlip.load_predict_unit(
-            path, settings, overrides, device, atom_refs, form_elem_refs
+            path, settings, overrides, device, atom_refs, form_elem_refs, workers
         )
     )
 
@@ -176,6 +176,6 @@ def refuse_options(options: Mapping[str, Any]) -> None:
     named = [f"{name}={value!r}" for name, value in options.items() if value is not None]
     if named:
         raise ConfigError(
-            f"There is no counterpart of {', '.join(named)} here: one process computes",
+            f"There is no counterpart of {', '.join(named)} here",
             fix="Leave it out.",
         )

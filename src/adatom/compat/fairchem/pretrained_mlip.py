@@ -48,7 +48,7 @@ def get_predict_unit(
         overrides: Settings of the model to change, such as ``{"backbone": {"max_neighbors": 50}}``.
         device: Where to compute; None takes a GPU where there is one.
         cache_dir: Where downloaded files are.
-        workers: Only 1.
+        workers: Processes that compute each structure together; more than 1 needs Ray.
         seed: Accepted with a warning: nothing is drawn at random.
         **options: Refused, with their names.
 

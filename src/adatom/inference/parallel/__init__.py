@@ -1,0 +1,1 @@
+"""One system over several workers."""

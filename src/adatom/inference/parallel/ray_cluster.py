@@ -1,0 +1,182 @@
+"""The Ray cluster that workers run on: found, or started on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from adatom.core.errors import ConfigError, MissingExtraError
+
+#: What a cluster started here counts workers with: its cores are shared without booking.
+SLOT = "adatom_worker"
+_SLOTS = 100_000
+#: Such a cluster is reachable from this machine only.
+LOOPBACK = "127.0.0.1"
+#: Ray's sockets lie in its folder, and their paths may have 107 characters.
+_LONGEST_FOLDER = 30
+_PREFIX = "adatom-ray-"
+#: Bytes for arrays on their way between processes of one node.
+_OBJECT_STORE = 512 * 2**20
+
+
+def require_ray() -> Any:
+    """Return Ray.
+
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingExtraError("ray", "ray") from error
+    return ray
+
+
+class _Shared:
+    """The connection that the units of this process share.
+
+    Attributes:
+        users: How many units hold it.
+        ours: Whether it ends with the last of them; a connection of the caller's never does.
+        folder: Of the cluster that was started here, or None.
+    """
+
+    def __init__(self, *, ours: bool, folder: Path | None) -> None:
+        self.users = 0
+        self.ours = ours
+        self.folder = folder
+
+
+_lock = threading.RLock()
+_shared: _Shared | None = None
+
+
+def acquire(address: str | None = None) -> bool:
+    """Connect this process to a cluster, once for all units.
+
+    A connection that exists already is used. Else the cluster at ``address`` or ``RAY_ADDRESS``
+    is; else one that runs on this machine; else one is started here, without a dashboard, without
+    usage statistics, in a temporary folder, reachable from this machine only.
+
+    Args:
+        address: Of a cluster; ``"local"`` starts one in any case.
+
+    Returns:
+        Whether the cluster was started by this process, for adatom only.
+
+    Raises:
+        MissingExtraError: If Ray is not installed.
+        ConfigError: If there is no cluster at the address.
+    """
+    global _shared  # noqa: PLW0603 (Ray itself is one per process)
+    ray = require_ray()
+    with _lock:
+        if _shared is None or not ray.is_initialized():
+            _shared = _connect(ray, address or os.environ.get("RAY_ADDRESS") or None)
+        _shared.users += 1
+        return _shared.folder is not None
+
+
+def release() -> None:
+    """Give a connection back; what this process started ends with the last user."""
+    global _shared
+    with _lock:
+        if _shared is None:
+            return
+        _shared.users -= 1
+        if _shared.users > 0:
+            return
+        last, _shared = _shared, None
+        if last.ours:
+            require_ray().shutdown()
+        if last.folder is not None:
+            shutil.rmtree(last.folder, ignore_errors=True)
+
+
+def _connect(ray: Any, address: str | None) -> _Shared:
+    if ray.is_initialized():
+        return _Shared(ours=False, folder=None)
+    if address != "local":
+        try:
+            with _quiet():
+                ray.init(address=address or "auto", log_to_driver=False, configure_logging=False)
+            return _Shared(ours=True, folder=None)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            if address is not None:
+                reason = str(error).strip().splitlines()[0]
+                raise ConfigError(
+                    f"There is no Ray cluster to connect to at {address!r} ({reason})",
+                    fix="Start one with 'ray start --head', or unset RAY_ADDRESS to start one "
+                    "on this machine only.",
+                ) from error
+    folder = _folder()
+    try:
+        with _quiet():
+            ray.init(
+                address="local",
+                num_cpus=0,
+                resources={SLOT: _SLOTS},
+                include_dashboard=False,
+                log_to_driver=False,
+                configure_logging=False,
+                object_store_memory=_OBJECT_STORE,
+                _node_ip_address=LOOPBACK,
+                _temp_dir=str(folder),
+            )
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return _Shared(ours=True, folder=folder)
+
+
+def _folder() -> Path:
+    """Return a new folder with a short path; those of processes that were killed are removed."""
+    base = Path(tempfile.gettempdir())
+    if len(str(base)) > _LONGEST_FOLDER:
+        base = Path("/tmp")  # noqa: S108 (mkdtemp makes a private folder in it)
+    for old in base.glob(f"{_PREFIX}*"):
+        with suppress(OSError, ValueError):
+            if old.stat().st_uid == os.getuid() and not _is_alive(int(old.name.split("-")[2])):
+                shutil.rmtree(old, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=base))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Start Ray without usage reports and notices; the environment is as before afterwards."""
+    # RAY_AUTH_MODE is set by Ray from version 2.60 on.
+    before = {name: os.environ.get(name) for name in ("RAY_USAGE_STATS_ENABLED", "RAY_AUTH_MODE")}
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    notices = logging.getLogger("ray")
+    level = notices.level
+    notices.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            # Announcements of Ray's own future.
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        notices.setLevel(level)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,1 @@
+"""The batching service: requests of many clients become batches of one potential."""

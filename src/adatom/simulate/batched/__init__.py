@@ -1,0 +1,1 @@
+"""Many relaxations and many dynamics that advance together on one device."""
