@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "adatom.cli.evaluate",
         "Measure a potential on labelled data; write a report",
     ),
+    "verify": ("adatom.cli.verify", "Run KIM's verification checks on a potential"),
     "data": ("adatom.cli.data", "Check, describe or split labelled data"),
     "predict": (
         "adatom.cli.predict",
