@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from adatom.core.errors import ConfigError, DataError, GraphError
+from adatom.core.traced_input import traced_input
 from adatom.data.atomic_data import AtomicData
 from adatom.models.base import Backbone, Neighborhood, NodeFeatures
 from adatom.models.escn_block import EscnBlock
@@ -277,7 +278,14 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
 
     def element_types(self, data: AtomicData) -> ElementTypes:
         """Number the elements of a batch."""
-        elements, of_atom = torch.unique(data.atomic_numbers, return_inverse=True)
+        known = traced_input()
+        if known is None:
+            elements, of_atom = torch.unique(data.atomic_numbers, return_inverse=True)
+        else:
+            elements = data.atomic_numbers.new_tensor(known.elements)
+            numbering = elements.new_zeros(self.max_num_elements)
+            numbering = numbering.index_copy(0, elements, torch.arange(len(known.elements)))
+            of_atom = numbering.index_select(0, data.atomic_numbers)
         return ElementTypes(
             of_atom, self.source_embedding(elements), self.target_embedding(elements)
         )
@@ -307,6 +315,8 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         self, edges: Neighborhood, groups: list[int] | None, natoms: torch.Tensor
     ) -> tuple[list[Run], list[Run]]:
         """Return the edges and the atoms that share expert weights."""
+        if traced_input() is not None:
+            return [], []  # one system: all share the same
         if groups is None:
             groups = [0] * len(natoms)
         return runs_of(groups, edges.counts.tolist()), runs_of(groups, natoms.tolist())
@@ -330,6 +340,8 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         return features
 
     def _check_elements(self, data: AtomicData) -> None:
+        if traced_input() is not None:
+            return
         numbers = data.atomic_numbers
         outside = (numbers < 1) | (numbers >= self.max_num_elements)
         if bool(outside.any()):

@@ -161,7 +161,7 @@ class GAANet(Backbone):
 
         They are the edges, the atoms themselves, and one point outside of all clouds.
         """
-        count, distances = len(elements), near.vectors.norm(dim=1)
+        count, distances = elements.shape[0], near.vectors.norm(dim=1)
         origins = near.vectors.new_zeros(count + 1, 3)
         # In units of half the cutoff, lengths are of order one.
         vectors = torch.cat([near.vectors, origins]) * (2 / self.cutoff)
