@@ -3,12 +3,21 @@
 #
 # Quick when nothing changed: a stamp remembers what was installed. An interrupted set-up is
 # continued by the next call. Set PYTHON to choose the interpreter.
+#
+# Where this runs as root on Debian or Ubuntu (a container, continuous integration), what the
+# tests of OpenKIM and LAMMPS need is installed with apt; ADATOM_NO_APT=1 leaves the system alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 environment=.venv
 stamp=$environment/adatom-setup.stamp
 log=$environment/adatom-setup.log
+# Remembers that apt failed, so that not every call tries again.
+no_apt=$environment/adatom-setup.no-apt
+# A program or file, and the Debian package that brings it.
+system_parts="kim-api-collections-management:libkim-api-dev lmp:lammps
+    /usr/share/lammps/potentials/Si.sw:lammps-data /usr/bin/mpirun:openmpi-bin
+    /usr/bin/mpicxx:libopenmpi-dev cmake:cmake make:make g++:g++"
 
 stop() {
     echo "adatom set-up: $*" >&2
@@ -54,9 +63,48 @@ install_torch() {
     install "PyTorch" "torch==$version"
 }
 
+missing_packages() {
+    local part name
+    for part in $system_parts; do
+        name=${part%%:*}
+        command -v "$name" >/dev/null || [ -e "$name" ] || echo "${part##*:}"
+    done
+}
+
+apt() { # seconds at most, then the arguments of apt-get; asks nothing
+    local seconds=$1
+    shift
+    DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 timeout "$seconds" apt-get --yes --quiet \
+        -o Acquire::Retries=1 -o Acquire::http::Timeout=20 -o Acquire::https::Timeout=20 \
+        -o DPkg::Lock::Timeout=30 -o Dpkg::Options::=--force-confdef \
+        -o Dpkg::Options::=--force-confold "$@" </dev/null >>"$log" 2>&1
+}
+
+# Tests of OpenKIM and LAMMPS are skipped where this cannot be done: nothing here is an error.
+install_system_packages() {
+    local packages options="--no-install-recommends"
+    packages=$(missing_packages | tr '\n' ' ')
+    if [ -z "$packages" ] || [ -n "${ADATOM_NO_APT:-}" ] || [ "$(id -u)" != 0 ] ||
+        ! command -v apt-get >/dev/null ||
+        [ "$(cat "$no_apt" 2>/dev/null)" = "$packages" ]; then
+        return
+    fi
+    echo "Installing what OpenKIM needs: $packages" >&2
+    # Downloading is what may hang; installing must not be interrupted half-way.
+    # shellcheck disable=SC2086
+    if { apt 240 install $options --download-only $packages ||
+        { apt 120 update && apt 240 install $options --download-only $packages; }; } &&
+        apt 900 install $options --no-download $packages; then
+        return
+    fi
+    echo "Going on without OpenKIM: apt-get could not install $packages(see $log)" >&2
+    echo "$packages" >"$no_apt"
+}
+
 fingerprint=$(cat pyproject.toml constraints.txt scripts/setup_environment.sh | cksum)
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$fingerprint $PWD" ] &&
     "$environment/bin/python" -c '' 2>/dev/null; then
+    install_system_packages
     exit 0
 fi
 
@@ -69,6 +117,7 @@ if ! "$environment/bin/python" -m pip --version >/dev/null 2>&1; then
         stop "$python could not make the folder $environment; see the line above"
 fi
 : >"$log"
+install_system_packages
 install_torch
 echo "Installing adatom and the developer tools" >&2
 # Extras are not for every machine; the tests of each are skipped without.

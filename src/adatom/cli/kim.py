@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def main(arguments: list[str]) -> None:
-    """Run ``adatom kim doctor``, ``install-driver``, ``install``, ``list`` or ``remove``."""
+    """Run ``adatom kim doctor``, ``install-driver``, ``install``, ``list``, and so on."""
     from adatom.cli.arguments import run_functions
 
     functions: dict[str, Callable[..., None]] = {
@@ -15,6 +15,7 @@ def main(arguments: list[str]) -> None:
         "install": install,
         "list": list_items,
         "remove": remove,
+        "verify": verify,
     }
     run_functions(functions, arguments, "adatom kim")
 
@@ -102,3 +103,23 @@ def remove(name: str) -> None:
 
     there = remove_item(name)
     say(f"Removed {there.name} from the collection {there.collection}.")
+
+
+def verify(
+    name: str,
+    *,
+    single_precision: bool = False,
+    checks: list[str] | None = None,
+    json: str | None = None,
+) -> None:
+    """Run KIM's verification checks on an installed model; the exit code is 1 if one failed.
+
+    Args:
+        name: KIM's name of the model.
+        single_precision: Take the wider limits for networks that compute in float32.
+        checks: Some of the checks, such as [forces, dimers]; all without it.
+        json: File for the results.
+    """
+    from adatom.cli.kim_verify import verify_kim_model
+
+    verify_kim_model(name, "single" if single_precision else "double", checks, json)

@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
         "adatom.cli.evaluate",
         "Measure a potential on labelled data; write a report",
     ),
+    "verify": ("adatom.cli.verify", "Run KIM's verification checks on a potential"),
     "data": ("adatom.cli.data", "Check, describe or split labelled data"),
     "predict": (
         "adatom.cli.predict",
@@ -33,6 +34,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "relax": ("adatom.cli.relax", "Relax positions, or positions and cell"),
     "md": ("adatom.cli.md", "Run molecular dynamics: NVE, NVT or NPT"),
     "bench": ("adatom.cli.bench", "Measure how fast a potential is on your own system"),
+    "lammps": ("adatom.cli.lammps", "Run a LAMMPS script with forces of a potential"),
+    "export": ("adatom.cli.export", "Write a potential in the form that OpenKIM reads"),
     "kim": ("adatom.cli.kim", "Install the OpenKIM driver and portable models; LAMMPS uses them"),
     "models": ("adatom.cli.models", "List potentials, describe a checkpoint"),
 }

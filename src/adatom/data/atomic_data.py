@@ -62,12 +62,12 @@ class AtomicData:
     @property
     def num_atoms(self) -> int:
         """Number of atoms N in all systems."""
-        return int(self.pos.shape[0])
+        return self.pos.shape[0]
 
     @property
     def num_systems(self) -> int:
         """Number of systems B."""
-        return int(self.natoms.shape[0])
+        return self.natoms.shape[0]
 
     @classmethod
     def from_ase(cls, atoms: Atoms, **kwargs: Any) -> AtomicData:

@@ -230,11 +230,13 @@ class EquivariantBlock(nn.Module):
         messages = self.edge(hidden + self.of_distance(self._distances(squares, lengths)))
         if self.move is not None:
             steps = vectors / (lengths + 1.0) if self.normalize else vectors
-            pull = segment_sum(envelope * self.move(messages) * steps, edges.target, len(features))
-            degrees = 1.0 + segment_sum(envelope, edges.target, len(features))
+            pull = segment_sum(
+                envelope * self.move(messages) * steps, edges.target, features.shape[0]
+            )
+            degrees = 1.0 + segment_sum(envelope, edges.target, features.shape[0])
             displacements = displacements - pull / degrees
-        weighted = self._attention(messages, edges.target, envelope, len(features)) * messages
-        gathered = segment_sum(weighted, edges.target, len(features))
+        weighted = self._attention(messages, edges.target, envelope, features.shape[0]) * messages
+        gathered = segment_sum(weighted, edges.target, features.shape[0])
         return features + self.node(torch.cat([features, gathered], dim=1)), displacements
 
     def _distances(self, squares: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from adatom.core.errors import ConfigError, DataError, GraphError
+from adatom.core.traced_input import traced_input
 from adatom.data.atomic_data import AtomicData
 from adatom.models.base import Backbone, Neighborhood, NodeFeatures
 from adatom.models.escn_block import EscnBlock
@@ -296,7 +297,14 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         """Number the elements of a batch, and of what ``edges`` see beyond it."""
         numbers = data.atomic_numbers
         numbers = numbers if edges is None else edges.extended(numbers)
-        elements, of_atom = torch.unique(numbers, return_inverse=True)
+        known = traced_input()
+        if known is None:
+            elements, of_atom = torch.unique(numbers, return_inverse=True)
+        else:
+            elements = numbers.new_tensor(known.elements)
+            numbering = elements.new_zeros(self.max_num_elements)
+            numbering = numbering.index_copy(0, elements, torch.arange(len(known.elements)))
+            of_atom = numbering.index_select(0, numbers)
         return ElementTypes(
             of_atom, self.source_embedding(elements), self.target_embedding(elements)
         )
@@ -327,6 +335,8 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         self, edges: Neighborhood, groups: list[int] | None, data: AtomicData
     ) -> tuple[list[Run], list[Run]]:
         """Return the edges and the atoms that share expert weights."""
+        if traced_input() is not None:
+            return [], []  # one system: all share the same
         if groups is None:
             groups = [0] * data.num_systems
         # Of several workers on one system, each has some of its atoms.
@@ -368,6 +378,8 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         return wanted
 
     def _check_elements(self, data: AtomicData) -> None:
+        if traced_input() is not None:
+            return
         numbers = data.atomic_numbers
         outside = (numbers < 1) | (numbers >= self.max_num_elements)
         if bool(outside.any()):

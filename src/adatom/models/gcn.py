@@ -172,6 +172,6 @@ class GraphConvBlock(nn.Module):
         """
         messages = self.radial(basis) * edges.extended(features)[edges.source] * weights
         own = features / degrees.unsqueeze(1)
-        mixed: torch.Tensor = own + segment_sum(messages, edges.target, len(features))
+        mixed: torch.Tensor = own + segment_sum(messages, edges.target, features.shape[0])
         found: torch.Tensor = self.layers(mixed)
         return found

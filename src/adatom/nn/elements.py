@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from adatom.core.errors import DataError
+from adatom.core.traced_input import traced_input
 
 
 class ElementEmbedding(nn.Embedding):
@@ -23,7 +24,7 @@ class ElementEmbedding(nn.Embedding):
             DataError: If a number is not from 1 to ``max_num_elements - 1``.
         """
         outside = (numbers < 1) | (numbers >= self.num_embeddings)
-        if bool(outside.any()):
+        if traced_input() is None and bool(outside.any()):
             atom = int(outside.nonzero()[0])
             raise DataError(
                 f"Atom {atom} of the batch has atomic number {int(numbers[atom])}",

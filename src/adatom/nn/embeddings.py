@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from adatom.core.errors import ConfigError, DataError, unknown_name
+from adatom.core.traced_input import traced_input
 from adatom.nn.initialization import linear
 
 #: The choices of ``chg_spin_emb_type``.
@@ -92,7 +93,7 @@ class ChargeSpinEmbedding(nn.Module):
     def _lookup(self, values: torch.Tensor, sids: Sequence[str]) -> torch.Tensor:
         low, high = (-_MAX_CHARGE, _MAX_CHARGE) if self.quantity == "charge" else (0, _MAX_SPIN)
         outside = (values < low) | (values > high)
-        if bool(outside.any()):
+        if traced_input() is None and bool(outside.any()):
             system = int(outside.nonzero()[0])
             raise DataError(
                 f"Structure {sids[system]!r} has {self.quantity} {int(values[system])}",

@@ -123,13 +123,11 @@ def _returns(
     entries, signs, sizes = _entry_table(layout, rotations.dtype, rotations.device)
     values = rotations.flatten(1).index_select(1, entries) * signs * envelope.unsqueeze(1)
     slots = chunks.gather(values) * chunks.filled.unsqueeze(2).to(values.dtype)
-    count, size = chunks.filled.shape
     zero, *others = torch.split(slots, sizes, dim=2)
     returns = [zero.transpose(1, 2).contiguous()]
     for m, part in enumerate(others, start=1):
         rows = 2 * (layout.node_size - m * m)
-        pairs = part.view(count, size, rows, 2) if count else part.reshape(0, size, rows, 2)
-        returns.append(pairs.transpose(1, 2).reshape(count, rows, 2 * size))
+        returns.append(part.unflatten(2, (rows, 2)).transpose(1, 2).flatten(2))
     return returns
 
 

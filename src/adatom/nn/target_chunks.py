@@ -64,10 +64,9 @@ def target_chunks(target: torch.Tensor, num_atoms: int, size: int = _CHUNK) -> T
     """
     degrees = torch.bincount(target, minlength=num_atoms)
     chunks = (degrees + size - 1) // size
-    total = int(chunks.sum())
-    atoms = torch.repeat_interleave(
-        torch.arange(num_atoms, device=target.device), chunks, output_size=total
-    )
+    # Not int(...), which would ask for the value while a program is traced.
+    total: int = chunks.sum().item()  # type: ignore[assignment]
+    atoms = torch.repeat_interleave(chunks, output_size=total)
     first_chunk = torch.cumsum(chunks, 0) - chunks
     first_edge = torch.cumsum(degrees, 0) - degrees
     start = (torch.arange(total, device=target.device) - first_chunk[atoms]) * size

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from adatom.core.files import atomic_write
 from adatom.deploy.kim.configuration import Configuration
 from adatom.deploy.kim.description import ModelDescription
 from adatom.deploy.kim.inputs import make_inputs
-from adatom.deploy.kim.results import COLUMNS, ROWS
+from adatom.deploy.kim.traced_program import TracedProgram, sum_gradients, trace
 
 
 def save_exported(
@@ -45,34 +45,65 @@ def save_exported(
         ConfigError: If the pattern is not ``graph``, or PyTorch cannot export the module.
         FileAccessError: If the file cannot be written.
     """
-    from torch.fx.experimental.proxy_tensor import make_fx
+    _require_graph(description)
+    module = module.eval().requires_grad_(False)
+    arguments = tuple(argument.detach() for argument in make_inputs(description, example).arguments)
+    virials = "particle_virial" in description.outputs
+    function = _with_derivatives(module, description.layers, virials=virials)
+    program = trace(function, arguments, type(module).__name__)
+    return save_traced_program(program, description, path)
 
+
+def save_traced_program(
+    program: TracedProgram, description: ModelDescription, path: str | os.PathLike[str]
+) -> Path:
+    """Export a traced program, and save it.
+
+    Args:
+        program: Of a graph network; every size stays free.
+        description: Says ``graph``.
+        path: Ends in ``.ep``; see :func:`adatom.deploy.kim.compiled_model.exported_name`.
+
+    Returns:
+        The path.
+
+    Raises:
+        ConfigError: If the pattern is not ``graph``, or PyTorch cannot export the program.
+        FileAccessError: If the file cannot be written.
+    """
+    _require_graph(description)
+    with warnings.catch_warnings(), atomic_write(path) as part:
+        # Exporting warns about its own parts.
+        warnings.simplefilter("ignore")
+        try:
+            exported = torch.export.export(
+                program.graph,
+                program.arguments,
+                dynamic_shapes=_free_sizes(description.layers),
+                strict=False,
+            )
+        # Export fails in any way on what it does not understand.
+        except Exception as error:
+            raise ConfigError(f"The program cannot be exported: {error}") from error
+        # By name it would insist on the suffix .pt2, which is that of compiled files here.
+        with part.open("wb") as stream:
+            torch.export.save(exported, stream)
+    return Path(path)
+
+
+def load_exported(path: str | os.PathLike[str]) -> Callable[..., Any]:
+    """Return an exported program as a function, not compiled."""
+    with warnings.catch_warnings(), Path(path).open("rb") as stream:
+        warnings.simplefilter("ignore")
+        return torch.export.load(stream).module()
+
+
+def _require_graph(description: ModelDescription) -> None:
     if description.pattern != "graph":
         raise ConfigError(
             f"A {description.pattern} model is to be compiled",
             expected="a graph model: lists of other patterns have sizes that depend on values",
         )
-    module = module.eval().requires_grad_(False)
-    arguments = tuple(argument.detach() for argument in make_inputs(description, example).arguments)
-    virials = "particle_virial" in description.outputs
-    function = _with_derivatives(module, description.layers, virials=virials)
-    with warnings.catch_warnings(), atomic_write(path) as part:
-        # Exporting warns about its own parts.
-        warnings.simplefilter("ignore")
-        try:
-            traced = make_fx(function, tracing_mode="symbolic", _allow_non_fake_inputs=True)(
-                *arguments
-            )
-            program = torch.export.export(
-                traced, arguments, dynamic_shapes=_free_sizes(description.layers), strict=False
-            )
-        # Export fails in any way on a module that it does not understand.
-        except Exception as error:
-            raise ConfigError(f"{type(module).__name__} cannot be exported: {error}") from error
-        # By name it would insist on the suffix .pt2, which is that of compiled files here.
-        with part.open("wb") as stream:
-            torch.export.save(program, stream)
-    return Path(path)
 
 
 def _with_derivatives(
@@ -88,33 +119,17 @@ def _with_derivatives(
 
     def forces_and_virials(*arguments: torch.Tensor) -> tuple[torch.Tensor, ...]:
         coordinates, graph = arguments[1], arguments[2 : 2 + layers]
+        ends = [(edges[0], edges[1]) for edges in graph]
         with torch.enable_grad():
             vectors = [
-                (coordinates[edges[0]] - coordinates[edges[1]]).detach().requires_grad_()
-                for edges in graph
+                (coordinates[first] - coordinates[second]).detach().requires_grad_()
+                for first, second in ends
             ]
             energies: torch.Tensor = module(*arguments, *vectors)
             gradients = torch.autograd.grad(energies.sum(), vectors)
-        return (energies.detach(), *_from_vectors(coordinates, graph, vectors, gradients))
+        return (energies.detach(), *sum_gradients(coordinates, ends, vectors, gradients))
 
     return forces_and_virials if virials else forces
-
-
-def _from_vectors(
-    coordinates: torch.Tensor,
-    graph: Sequence[torch.Tensor],
-    vectors: Sequence[torch.Tensor],
-    gradients: Sequence[torch.Tensor],
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return forces ``[N, 3]`` and virials ``[N, 6]`` of particles."""
-    total = torch.zeros_like(coordinates)
-    shares = coordinates.new_zeros(coordinates.shape[0], 6)
-    for (first, second), vector, gradient in zip(graph, vectors, gradients, strict=True):
-        total = total.index_add(0, first, gradient).index_add(0, second, -gradient)
-        outer = gradient[:, ROWS] * vector.detach()[:, COLUMNS]
-        outer = 0.25 * (outer + gradient[:, COLUMNS] * vector.detach()[:, ROWS])
-        shares = shares.index_add(0, first, outer).index_add(0, second, outer)
-    return -total, shares
 
 
 def _free_sizes(layers: int) -> tuple[dict[int, Any], ...]:
