@@ -32,6 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "relax": ("adatom.cli.relax", "Relax positions, or positions and cell"),
     "md": ("adatom.cli.md", "Run molecular dynamics: NVE, NVT or NPT"),
+    "serve": ("adatom.cli.serve", "Serve potentials to many clients over HTTP"),
     "bench": ("adatom.cli.bench", "Measure how fast a potential is on your own system"),
     "kim": ("adatom.cli.kim", "Install the OpenKIM driver and portable models; LAMMPS uses them"),
     "models": ("adatom.cli.models", "List potentials, describe a checkpoint"),
