@@ -8,6 +8,7 @@ import random
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -142,9 +143,9 @@ class ServiceClient:
 
     def close(self) -> None:
         """Close the connection of this thread."""
-        connection = self._own.__dict__.pop("connection", None)
-        if connection is not None:
-            connection.close()
+        held = self._own.__dict__.pop("held", None)
+        if held is not None:
+            held.connection.close()
 
     def _ask(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
         until = time.monotonic() + self._patience
@@ -187,7 +188,7 @@ class ServiceClient:
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
         while True:
-            used = "connection" in self._own.__dict__
+            used = "held" in self._own.__dict__
             connection = self._connection()
             try:
                 connection.request(method, self._path + path, body, headers)
@@ -203,17 +204,28 @@ class ServiceClient:
                 raise
 
     def _connection(self) -> http.client.HTTPConnection:
-        if "connection" not in self._own.__dict__:
+        if "held" not in self._own.__dict__:
             host, port = self._address
+            connection: http.client.HTTPConnection
             if self._scheme == "https":
                 context = ssl.create_default_context()
-                self._own.connection = http.client.HTTPSConnection(
+                connection = http.client.HTTPSConnection(
                     host, port, timeout=self._timeout, context=context
                 )
             else:
-                self._own.connection = http.client.HTTPConnection(host, port, timeout=self._timeout)
-        connection: http.client.HTTPConnection = self._own.connection
-        return connection
+                connection = http.client.HTTPConnection(host, port, timeout=self._timeout)
+            self._own.held = _Held(connection)
+        held: _Held = self._own.held
+        return held.connection
+
+
+class _Held:
+    """A connection that is closed when its thread, or the client, is gone."""
+
+    def __init__(self, connection: http.client.HTTPConnection) -> None:
+        self.connection = connection
+        # Before anything of the connection itself ends, also where references go in a circle.
+        weakref.finalize(self, connection.close)
 
 
 def error_from_json(given: Mapping[str, Any]) -> AdatomError:

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 import urllib.request
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -174,7 +175,10 @@ def require_serve() -> Any:
         MissingExtraError: If it is not installed.
     """
     try:
-        from ray import serve
+        with warnings.catch_warnings():
+            # Of Ray's own use of its dependencies.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from ray import serve
     except ImportError as error:
         raise MissingExtraError("ray[serve]", "ray") from error
     return serve
