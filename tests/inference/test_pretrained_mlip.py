@@ -138,8 +138,8 @@ def test_settings_overrides_and_device_reach_the_unit(official):
 
 
 def test_mistakes_are_one_sentence(official):
-    with pytest.raises(ConfigError, match="workers=1"):
-        get_predict_unit(official, workers=2)
+    with pytest.raises(ConfigError, match="workers is 0"):
+        get_predict_unit(official, workers=0)
     with pytest.raises(UnknownNameError, match="did you mean 'uma-s-1p1'"):
         get_predict_unit("uma-s-lp1")
     with pytest.raises(FileAccessError, match="does not exist"):

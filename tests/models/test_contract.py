@@ -155,9 +155,41 @@ class _OneEdgeList(ToyBackbone):
         return super().forward(data, [edges[-1]] * len(edges))
 
 
+class _MeanOfMine(ToyBackbone):
+    """Promises to exchange, and takes a mean over the atoms of one worker for that over all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.exchanges = True
+
+    def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:
+        numbers = edges[0].extended(data.atomic_numbers)
+        near = torch.zeros(data.num_atoms).double()
+        near = near.index_add(0, edges[0].target, 0.1 * numbers[edges[0].source].double())
+        decay = torch.exp(-edges[0].vectors.square().sum(1))
+        near = near.index_add(0, edges[0].target, decay)
+        return NodeFeatures(near[:, None].expand(-1, 5) + near.sum() / data.natoms.double())
+
+
+class _Forgetful(_MeanOfMine):
+    """Gathers what it has of sources, without asking for what others have."""
+
+    def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:
+        near = torch.zeros(data.num_atoms).double()
+        source = edges[0].source.clamp(max=max(data.num_atoms - 1, 0))
+        if data.num_atoms:
+            seen = data.atomic_numbers[source].double()
+            decay = torch.exp(-edges[0].vectors.square().sum(1))
+            near = near.index_add(0, edges[0].target, seen * decay)
+        return NodeFeatures(near[:, None].expand(-1, 5))
+
+
 @pytest.mark.parametrize(
     ("backbone", "check"),
     [
+        (_MeanOfMine, "partition_equals_whole"),
+        (_Forgetful, "partition_equals_whole"),
+        (_Leaking, "partition_equals_whole"),
         (_Leaking, "batch_equals_singles"),
         (_Directional, "rotation"),
         (_Directional, "reflection"),

@@ -30,7 +30,7 @@ from adatom.inference.prediction import Prediction
 from adatom.tasks.potential import Potential
 
 #: ASE's names of properties, and the predicted properties they are made of.
-_MADE_OF = {
+MADE_OF = {
     "energy": "energy",
     "free_energy": "energy",
     "energies": "energies",
@@ -105,7 +105,7 @@ class MLIPCalculator(Calculator):
         self.rules = TaskRules(self.task_name, potential.domains[self.task_name])
         possible = potential.properties(self.task_name)
         self.implemented_properties = [
-            name for name, source in _MADE_OF.items() if source in possible
+            name for name, source in MADE_OF.items() if source in possible
         ]
         self.neighbors = neighbors_of(self.predict_unit, skin)
         self._last: tuple[_State, AtomicData] | None = None
@@ -201,11 +201,8 @@ class MLIPCalculator(Calculator):
         ]
         data = self._data(atoms)
         if wanted:
-            sources = list(dict.fromkeys(_MADE_OF[name] for name in wanted))
-            prediction = self.predict_unit.predict(
-                with_edges(self.predict_unit, self.neighbors, data), sources
-            )
-            known = known | _results(prediction, wanted, volume)
+            sources = list(dict.fromkeys(MADE_OF[name] for name in wanted))
+            known = known | _results(self._predict(data, sources), wanted, volume)
         super().calculate(  # type: ignore[no-untyped-call]
             atoms, list(properties), list(system_changes)
         )
@@ -229,6 +226,9 @@ class MLIPCalculator(Calculator):
             "dtype": str(self.predict_unit.dtype).removeprefix("torch."),
             **self._given,
         }
+
+    def _predict(self, data: AtomicData, names: Sequence[str]) -> Prediction:
+        return self.predict_unit.predict(with_edges(self.predict_unit, self.neighbors, data), names)
 
     def _data(self, atoms: Atoms) -> AtomicData:
         """Convert a structure, and of one that only moved no more than what moved."""
@@ -320,7 +320,7 @@ def _results(prediction: Prediction, names: Sequence[str], volume: float) -> dic
     """Convert the predictions for one structure to ASE's units and shapes."""
     results: dict[str, Any] = {}
     for name in names:
-        value = prediction[_MADE_OF[name]].double().cpu().numpy()
+        value = prediction[MADE_OF[name]].double().cpu().numpy()
         if name in ("energy", "free_energy"):
             results[name] = float(value[0])
         elif name == "stress":

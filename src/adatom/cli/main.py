@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     ),
     "relax": ("adatom.cli.relax", "Relax positions, or positions and cell"),
     "md": ("adatom.cli.md", "Run molecular dynamics: NVE, NVT or NPT"),
+    "serve": ("adatom.cli.serve", "Serve potentials to many clients over HTTP"),
     "bench": ("adatom.cli.bench", "Measure how fast a potential is on your own system"),
     "lammps": ("adatom.cli.lammps", "Run a LAMMPS script with forces of a potential"),
     "export": ("adatom.cli.export", "Write a potential in the form that OpenKIM reads"),

@@ -26,7 +26,7 @@ def run_dynamics(
     output: str = "md.traj",
     model: str = "default",
     task: str | None = None,
-    index: int = 0,
+    index: int | str = 0,
     ensemble: Literal["nve", "nvt", "npt"] = "nvt",
     temperature: float = 300.0,
     pressure_gpa: float = 0.0,
@@ -41,6 +41,7 @@ def run_dynamics(
     overwrite: bool = False,
     device: str = "cpu",
     dtype: Precision | None = None,
+    workers: int = 1,
 ) -> None:
     """Run molecular dynamics; Ctrl-C and SIGTERM finish the step and save it.
 
@@ -50,7 +51,9 @@ def run_dynamics(
         output: Trajectory (ASE .traj).
         model: Checkpoint file, or the name of a known potential.
         task: Dataset of the potential, the level of theory; needed if it has several.
-        index: Which structure of the file, counted from 0; -1 is the last.
+        index: Which structure of the file, counted from 0; -1 is the last. Several, such as ":" or
+            "::10", are simulated together, with seeds that count up from --seed, into md_0.traj,
+            md_1.traj, ... for -o md.traj.
         ensemble: Constant energy, constant volume and temperature (Langevin), or constant pressure
             and temperature (isotropic Langevin-Hoover).
         temperature: In K; for nve that of the first momenta.
@@ -66,31 +69,42 @@ def run_dynamics(
         overwrite: Replace an existing trajectory and log.
         device: Where to compute.
         dtype: Precision of the network; default that of the checkpoint.
+        workers: Processes that compute each structure together, each with a GPU or its share of
+            the cores; more than 1 needs Ray (pip install "adatom[ray]").
     """
     from adatom.cli.loading import exit_by_signal, load_calculator
+    from adatom.cli.md_many import numbered_runs, read_starts, run_together
     from adatom.core.console import say
     from adatom.core.files import require_readable
     from adatom.simulate.md import check_outputs, run_md
 
     log = str(Path(output).with_suffix(".csv")) if log is None else log
-    check_outputs(output, log, restart=restart, overwrite=overwrite)
+    if isinstance(index, int):
+        check_outputs(output, log, restart=restart, overwrite=overwrite)
     require_readable(structure)
     chosen = _ensemble(ensemble, temperature, pressure_gpa, friction, barostat_time)
-    calculator = load_calculator(model, task, device=device, dtype=dtype)
-    result = run_md(
-        _start(structure, index, calculator.task_name),
-        calculator,
-        ensemble=chosen,
-        steps=steps,
-        timestep=timestep,
-        seed=seed,
-        trajectory=output,
-        log=log,
-        interval=interval,
-        restart=restart,
-        overwrite=overwrite,
-        show_progress=True,
-    )
+    calculator = load_calculator(model, task, device=device, dtype=dtype, workers=workers)
+    with calculator.predict_unit:
+        if isinstance(index, str):
+            starts = read_starts(structure, index, calculator.task_name)
+            settings = {"ensemble": chosen, "timestep": timestep, "interval": interval}
+            runs = numbered_runs(starts, output, log, seed=seed, steps=steps, **settings)
+            run_together(runs, calculator, restart=restart, overwrite=overwrite)
+            return
+        result = run_md(
+            _start(structure, index, calculator.task_name),
+            calculator,
+            ensemble=chosen,
+            steps=steps,
+            timestep=timestep,
+            seed=seed,
+            trajectory=output,
+            log=log,
+            interval=interval,
+            restart=restart,
+            overwrite=overwrite,
+            show_progress=True,
+        )
     _summarize(result, output, log)
     if result.stopped_by is not None:
         say(f"Stopped by {result.stopped_by} after step {result.steps}; continue with --restart.")

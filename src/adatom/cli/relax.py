@@ -34,11 +34,13 @@ def relax_structures(
     trajectory: str | None = None,
     device: str = "cpu",
     dtype: Precision | None = None,
+    workers: int = 1,
 ) -> None:
-    """Relax structures one after another.
+    """Relax structures; many of them together.
 
     The exit code is 1 if one of them has not converged; it is written all the same, with
-    converged=F.
+    converged=F. Of many structures, one that fails does not stop the others; it is written as it
+    was last, with its error. The same command continues a run of many that was interrupted.
 
     Args:
         structures: File of structures, in any format that adatom reads.
@@ -47,15 +49,18 @@ def relax_structures(
         task: Dataset of the potential, the level of theory; needed if it has several.
         index: Which structures, such as "0", ":100" or "::10"; default all.
         cell: Relax the cell too.
-        optimizer: Which minimizer.
+        optimizer: Which minimizer; BFGS relaxes one structure after another.
         fmax: Largest force at the end, in eV/angstrom.
         steps: At most this many steps per structure.
         pressure_gpa: External pressure in GPa, used with --cell.
         trajectory: ASE .traj file for the steps; for one structure only.
         device: Where to compute.
         dtype: Precision of the network; default that of the checkpoint.
+        workers: Processes that compute each structure together, each with a GPU or its share of
+            the cores; more than 1 needs Ray (pip install "adatom[ray]").
     """
     from adatom.cli.loading import exit_by_signal, load_calculator, require_structure_output
+    from adatom.cli.relax_many import relax_together
     from adatom.core.console import print_table, say
     from adatom.core.errors import ConfigError
     from adatom.core.files import require_readable, require_writable
@@ -68,36 +73,42 @@ def relax_structures(
     require_readable(structures)
     if trajectory is not None:
         require_writable(trajectory)
-    calculator = load_calculator(model, task, device=device, dtype=dtype)
+    calculator = load_calculator(model, task, device=device, dtype=dtype, workers=workers)
     name = calculator.task_name
-    systems = open_dataset(structures, dataset=name, label_keys={}, index=index)
+    systems = open_dataset(structures, dataset=name, label_keys={}, index=index, lazy=True)
     if trajectory is not None and len(systems) > 1:
         raise ConfigError(
             f"A trajectory was asked for, but {structures!r} has {len(systems)} structures",
             fix="Choose one with --index.",
         )
+    if len(systems) > 1 and optimizer != "BFGS" and workers == 1:
+        pressure = pressure_gpa if cell else None
+        limits = {"optimizer": optimizer, "fmax": fmax, "steps": steps}
+        relax_together(systems, calculator, output, pressure_gpa=pressure, **limits)
+        return
     for system in systems:
         calculator.predict_unit.potential.check_input(system)
     rows, relaxed, infos = [], [], []
     stopped_by = None
-    for i, system in enumerate(systems):
-        result = relax(
-            to_ase(system)[0],
-            calculator,
-            cell=cell,
-            optimizer=optimizer,
-            fmax=fmax,
-            steps=steps,
-            pressure_gpa=pressure_gpa,
-            trajectory=trajectory,
-            show_progress=True,
-        )
-        relaxed.append(from_ase(result.atoms, dataset=name, sid=system.sid[0]))
-        infos.append(systems.info(i) | {"converged": result.converged, "steps": result.steps})
-        rows.append(_row(system.sid[0], result))
-        stopped_by = result.stopped_by
-        if stopped_by is not None:
-            break
+    with calculator.predict_unit:
+        for i, system in enumerate(systems):
+            result = relax(
+                to_ase(system)[0],
+                calculator,
+                cell=cell,
+                optimizer=optimizer,
+                fmax=fmax,
+                steps=steps,
+                pressure_gpa=pressure_gpa,
+                trajectory=trajectory,
+                show_progress=True,
+            )
+            relaxed.append(from_ase(result.atoms, dataset=name, sid=system.sid[0]))
+            infos.append(systems.info(i) | {"converged": result.converged, "steps": result.steps})
+            rows.append(_row(system.sid[0], result))
+            stopped_by = result.stopped_by
+            if stopped_by is not None:
+                break
     write_structures(output, relaxed, info=infos)
     print_table("Relaxed structures", _COLUMNS, rows)
     if stopped_by is not None:

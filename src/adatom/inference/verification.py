@@ -11,6 +11,8 @@ import torch
 from adatom.data.atomic_data import AtomicData
 from adatom.inference.tolerances import TOLERANCES
 
+#: Properties that are compared, where there are any.
+COMPARED = ("energy", "forces", "stress", "relaxed_energy")
 #: Edges of the sample that both paths compute: a fraction of a second for any model.
 MAX_SAMPLE_EDGES = 400
 #: Atoms of the piece that is cut out of a larger input; all pairs of them may be edges.
@@ -62,7 +64,7 @@ def compare(fast: Predicts, plain: Predicts, sample: AtomicData) -> Agreement:
         plain: The path that is.
         sample: A system with edges, on their device.
     """
-    names = ["energy", "forces", "stress", "relaxed_energy"]
+    names = list(COMPARED)
     for potential in (fast, plain):
         names = [name for name in names if name in potential.properties(sample.dataset[0])]
     try:

@@ -193,11 +193,13 @@ class ParallelMLIPPredictUnit(MLIPPredictUnit):
         """
         if structure is not None:
             self.predict(structure)
-        lines = [f"Settings: {self.settings.describe()}", f"Workers: {len(self.workers)}"]
-        for counted, place in zip(self.statistics(), self.workers, strict=True):
-            facts = ", ".join(f"{k} {v}" for k, v in counted.items() if k != "rank")
-            where = f"node {place.node}, process {place.pid}, {place.device}"
-            lines.append(f"Worker {counted['rank']}: {where}. {facts}")
+        lines = [f"Settings: {self.settings.describe()}."]
+        lines += [f"{topic.capitalize()}: {text}" for topic, text in self._workers.notes().items()]
+        for rank, counted in enumerate(self.statistics()):
+            place = self.workers[rank]
+            where = f"node {place.node} ({place.host}), process {place.pid}, {place.device}"
+            facts = ", ".join(f"{k} {v}" for k, v in counted.items() if k not in _KNOWN)
+            lines.append(f"Worker {rank} of {len(self.workers)}: {where}. {facts}")
         return "\n".join(lines)
 
     def _written(self, potential: Potential) -> Path:
@@ -210,6 +212,10 @@ class ParallelMLIPPredictUnit(MLIPPredictUnit):
         path = Path(folder.name, "potential.safetensors")
         save_potential(potential, path)
         return path
+
+
+#: What is said of a worker already.
+_KNOWN = ("rank", "workers", "mode")
 
 
 def check_workers(workers: Any) -> None:

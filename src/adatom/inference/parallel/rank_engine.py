@@ -18,7 +18,7 @@ from adatom.inference.composition import Compositions
 from adatom.inference.engine import Engine
 from adatom.inference.memory_model import PeakMemory
 from adatom.inference.parallel.outputs import raw_outputs
-from adatom.inference.parallel.sample import Together, sample_without_edges
+from adatom.inference.parallel.sample import Together, helped, sample_without_edges
 from adatom.inference.private_copy import prepared
 from adatom.inference.scopes import tf32_scope, thread_scope
 from adatom.inference.settings import GRAPH_BACKENDS, InferenceSettings
@@ -226,19 +226,17 @@ class RankEngine:
         )
         domains = self._new_domains(0.0, self._domains.partition)
 
-        def raw(data: AtomicData, properties: Sequence[str]) -> dict[str, torch.Tensor]:
+        def raw(data: AtomicData, properties: list[str]) -> dict[str, torch.Tensor]:
             domain = domains.of(data.pos, data.cell, data.pbc)
             return raw_outputs(potential, data, domain, properties)
 
-        trusted, text = True, ""
-        together = Together(potential, raw)
         if self.links.rank == 0:
-            trusted, text = (found := compare(together, potential, sample)).trusted, found.text
+            found = compare(Together(potential, raw), potential, sample)
         else:
-            names = ["energy", "forces", "stress", "relaxed_energy"]
-            known = potential.properties(sample.dataset[0])
-            raw(sample, [name for name in names if name in known])
-        if not bool(self.links.broadcast(torch.tensor([trusted], device=self.device).int())):
+            found = helped(raw, sample, potential)
+        text = found.text
+        doubts = torch.tensor([int(not found.trusted)], device=self.device)
+        if bool(self.links.sum(doubts).any()):
             raise GraphError(
                 f"{self.links.size} workers together do not find what one finds alone ({text})",
                 fix="Use one worker, and report this.",

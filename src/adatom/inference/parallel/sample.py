@@ -14,9 +14,11 @@ from adatom.graph.neighbors import find_backend
 from adatom.graph.periodic_systems import PeriodicSystems
 from adatom.graph.search_into import candidates_into
 from adatom.graph.select_edges import select_edges
-from adatom.inference.verification import sample_of
+from adatom.inference.verification import COMPARED, Agreement, sample_of
 from adatom.tasks.potential import Potential
 
+#: From a system and properties to raw outputs.
+Raw = Callable[[AtomicData, list[str]], dict[str, torch.Tensor]]
 #: Atoms whose edges are searched for the sample; a system of fewer atoms is searched whole.
 _ATOMS = 200
 
@@ -47,6 +49,17 @@ def _edges_into(data: AtomicData, targets: torch.Tensor, cutoff: float) -> Edges
     return select_edges(systems, sort_candidates(found, systems.num_atoms), cutoff)
 
 
+def helped(raw: Raw, sample: AtomicData, potential: Potential) -> Agreement:
+    """Do the part of a worker that does not compare itself, and tell whether that went well."""
+    known = potential.properties(sample.dataset[0])
+    try:
+        raw(sample, [name for name in COMPARED if name in known])
+    # Whatever it is: the others wait for the answer, and worker 0 has caught its own.
+    except Exception as error:  # noqa: BLE001
+        return Agreement(False, f"{type(error).__name__}: {error}")
+    return Agreement(True, "its part was computed")
+
+
 class Together:
     """A potential computed by all workers, in the form that comparisons take.
 
@@ -58,7 +71,7 @@ class Together:
     def __init__(
         self,
         potential: Potential,
-        raw: Callable[[AtomicData, list[str]], dict[str, torch.Tensor]],
+        raw: Raw,
     ) -> None:
         self._potential = potential
         self._raw = raw

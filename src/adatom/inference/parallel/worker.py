@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -53,6 +54,7 @@ class Plan:
         device: Type of the device.
         threads: On a processor.
         skin: Verlet skin in angstrom.
+        folders: Where the user's own model classes may be, on the caller's machine.
     """
 
     path: str | None
@@ -64,6 +66,7 @@ class Plan:
     device: str
     threads: int
     skin: float
+    folders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,16 @@ class Worker:
         return _answered(lambda: self._predict(fingerprint, metadata, geometry, properties))
 
     def statistics(self) -> Reply:
-        """Return what the engine counted and the memory the process took."""
-        return _answered(lambda: asdict(self._engine.statistics()))
+        """Return what the engine counted in the last call; nothing before the first."""
+        return _answered(self._statistics)
+
+    def notes(self) -> Reply:
+        """Return what the engine chose and why, by topic."""
+        return _answered(lambda: dict(self._engine.notes))
+
+    def _statistics(self) -> dict[str, Any]:
+        counted = self._engine.statistics()
+        return {} if counted is None else asdict(counted)
 
     def _where(self) -> Place:
         import ray
@@ -173,6 +184,7 @@ class Worker:
         from adatom.inference.parallel.rank_engine import RankEngine
         from adatom.inference.private_copy import prepared
 
+        sys.path.extend(folder for folder in plan.folders if folder not in sys.path)
         torch.set_num_threads(plan.threads)
         # Ray shows a worker only the GPU that it was given.
         self._device = torch.device("cuda", 0) if plan.device == "cuda" else torch.device("cpu")

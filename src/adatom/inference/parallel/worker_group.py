@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import warnings
 import weakref
@@ -122,6 +123,13 @@ class WorkerGroup:
             self._require_workers()
             return self._call("statistics", (), "it counted")
 
+    def notes(self) -> dict[str, str]:
+        """Return what the engines chose and why, by topic; all chose the same."""
+        with self._lock:
+            self._require_workers()
+            notes: dict[str, str] = self._call("notes", (), "it explained itself")[0]
+            return notes
+
     def restart(self) -> None:
         """End all workers and start them again, after one died or hangs.
 
@@ -190,7 +198,7 @@ class WorkerGroup:
         plan = replace(self._plan, threads=self._threads())
         path = self._plan.path
         if self._local or path is None:
-            return plan, None
+            return replace(plan, folders=tuple(filter(None, sys.path))), None
         contents = np.fromfile(path, dtype=np.uint8)
         return replace(plan, path=None, suffix=Path(path).suffix), require_ray().put(contents)
 

@@ -65,10 +65,12 @@ class Intake:
 
     Args:
         structures: A sequence, whose elements are asked for one by one so that one which cannot
-            be read is reported alone, or any iterable.
+            be read is reported alone, or any iterable. An exception stands for a structure that
+            could not be made.
         unit: Computes them.
         task_name: The level of theory, needed only if the potential has several.
         check: Further checks of a structure, raising a DataError.
+        skip: Tells by number and structure which are to be left out.
 
     Raises:
         ConfigError: If the task has to be chosen, or has no forces.
@@ -77,24 +79,28 @@ class Intake:
 
     def __init__(
         self,
-        structures: Iterable[Structure],
+        structures: Iterable[Structure | Exception],
         unit: MLIPPredictUnit,
         task_name: str | None = None,
         check: Callable[[AtomicData], None] | None = None,
+        skip: Callable[[int, Structure], bool] | None = None,
     ) -> None:
         self.task_name = unit.resolve_task(task_name)
         require_energies(unit, self.task_name)
         self._unit = unit
         self._rules = TaskRules(self.task_name, unit.potential.domains[self.task_name])
         self._check = check
+        self._skip = skip
         self._items = _numbered(structures)
         self._next: Entry | Refused | None = None
 
     def peek(self) -> Entry | Refused | None:
         """Return the next structure and leave it there; None at the end."""
         if self._next is None:
-            item = next(self._items, None)
-            self._next = None if item is None else self._entry(*item)
+            for number, given in self._items:
+                if isinstance(given, Exception) or not (self._skip and self._skip(number, given)):
+                    self._next = self._entry(number, given)
+                    break
         return self._next
 
     def take(self) -> Entry | Refused | None:
@@ -115,7 +121,8 @@ class Intake:
             key = runner.key(system)
             built = runner.with_edges(system)
         except STRUCTURE_ERRORS as error:
-            return Refused(number, sid, given, reason(error))
+            known = given if isinstance(given, (Atoms, AtomicData)) else None
+            return Refused(number, sid, known, reason(error))
         edges = 0 if built.edges is None else built.edges.num_edges
         return Entry(number, replace(built, edges=None), key, edges, given)
 

@@ -28,8 +28,8 @@ def matrix_log(matrices: torch.Tensor) -> torch.Tensor:
     total = torch.zeros_like(z)
     for k in range(_TERMS - 1, -1, -1):
         total = one / (2 * k + 1) + square @ total
-    log: torch.Tensor = z @ total
-    return 2.0 * 2**_ROOTS * log
+    log: torch.Tensor = 2.0 * 2**_ROOTS * (z @ total)
+    return log
 
 
 def _square_root(matrices: torch.Tensor, one: torch.Tensor) -> torch.Tensor:

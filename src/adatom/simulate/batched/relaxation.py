@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +70,7 @@ def iterate_relaxations(
     *,
     task_name: str | None = None,
     settings: RelaxationSettings | None = None,
+    skip: Callable[[int, Structure], bool] | None = None,
     stop: StopRequest | None = None,
     bar: ProgressBar | None = None,
 ) -> Iterator[Relaxed]:
@@ -83,6 +84,7 @@ def iterate_relaxations(
         model: Name or path of a checkpoint, a potential, or a predict unit.
         task_name: The level of theory, needed only if the potential has several.
         settings: How to relax.
+        skip: Tells by number and structure which are to be left out.
         stop: Ends the relaxations before the next step when it has a signal; those that are on
             their way are not yielded.
         bar: Moved forward by each structure.
@@ -97,7 +99,7 @@ def iterate_relaxations(
     settings = RelaxationSettings() if settings is None else settings
     unit = predict_unit_of(model)
     check = _needs_volume if settings.cell is not None else None
-    intake = Intake(structures, unit, task_name, check)
+    intake = Intake(structures, unit, task_name, check, skip)
     if settings.cell is not None:
         require_stress(unit, intake.task_name)
     run = _Run(unit, intake, settings)

@@ -1,0 +1,352 @@
+"""Starts and ends the service on Ray."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import urllib.request
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any, Self
+
+import torch
+
+from adatom.checkpoint.names import is_published, resolve_checkpoint
+from adatom.core.console import say
+from adatom.core.errors import ConfigError, MissingExtraError
+from adatom.core.files import require_readable
+from adatom.inference.parallel import ray_cluster
+from adatom.inference.serving.deployment import ServiceOptions, application
+from adatom.inference.serving.errors import ServiceError
+
+_APP = "adatom"
+#: Seconds that replicas may take to load and answer.
+_START_SECONDS = 600.0
+#: Serve gives up on a proxy after 5 s, and on its health after 10, unless these say otherwise.
+_PATIENT = {
+    "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "300",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60",
+}
+
+
+class Server:
+    """A running service.
+
+    Args:
+        models: From names to checkpoints.
+        options: What all replicas have in common.
+        host: Address to listen on.
+        port: To listen on.
+        replicas: Processes, each with all models.
+
+    Raises:
+        MissingExtraError: If Ray Serve is not installed.
+        ConfigError: If the port is taken, other addresses than this machine's are to be reached
+            without a token, or a number is wrong.
+        AdatomError: If a checkpoint does not exist.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, str],
+        options: ServiceOptions,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        replicas: int = 1,
+    ) -> None:
+        if replicas < 1:
+            raise ConfigError(f"replicas is {replicas}", expected="at least 1")
+        require_safe(host, options.token)
+        self._serve = require_serve()
+        self._options = options
+        self._sources = {name: _resolved(source) for name, source in models.items()}
+        self._host, self._port, self._replicas = host, port, replicas
+        require_free(host, port)
+        self._own = False
+
+    @property
+    def url(self) -> str:
+        """Where the service is reached from this machine."""
+        host = self._host if not _is_any(self._host) else "127.0.0.1"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
+
+    def connect(self) -> None:
+        """Connect to the Ray cluster at ``RAY_ADDRESS`` or on this machine, or start one."""
+        # Serve tells every step; the user is told when it is done.
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        with _slow_starts():
+            self._own = ray_cluster.acquire()
+
+    def start(self) -> None:
+        """Start the replicas; return when they answer. :meth:`connect` comes first.
+
+        Raises:
+            ServiceError: If they do not answer in time.
+        """
+        # On a busy machine the proxy may take longer than Serve waits for it; it is asked below.
+        with suppress(TimeoutError):
+            self._serve.start(
+                proxy_location="HeadOnly",
+                http_options={"host": self._host, "port": self._port},
+            )
+        self._deploy()
+        until = time.monotonic() + _START_SECONDS
+        while not _answers(f"{self.url}/health"):
+            if time.monotonic() > until:
+                raise ServiceError(
+                    f"The service at {self.url} did not answer within {_START_SECONDS:g} s",
+                    fix="The logs of Ray Serve, in Ray's session folder, say why.",
+                )
+            time.sleep(0.1)
+
+    def reload(self) -> None:
+        """Load checkpoints whose files changed, in all replicas, while requests go on."""
+        self._deploy()
+
+    def stop(self) -> None:
+        """Finish what was accepted, then end the replicas, and Ray if it was started here."""
+        try:
+            # Waits for what was accepted, which a shutdown alone would do for 30 s only.
+            with suppress(TimeoutError):
+                self._serve.delete(_APP)
+            if self._own:
+                # On another cluster others may have applications of their own.
+                self._serve.shutdown()
+        finally:
+            ray_cluster.release()
+
+    def _deploy(self) -> None:
+        models = {
+            name: {"checkpoint": source, "generation": _generation(source)}
+            for name, source in self._sources.items()
+        }
+        gpu = (self._options.device or _default_device()).startswith("cuda")
+        app = application(
+            self._options,
+            models,
+            replicas=self._replicas,
+            # A cluster that was started here has no cores to book.
+            cpus=0 if self._own else 1,
+            gpus=1 if gpu else 0,
+        )
+        self._serve.run(app, name=_APP, route_prefix="/")
+
+
+def run(server: Server, ready: str) -> None:
+    """Serve until SIGTERM or Ctrl-C; SIGHUP loads checkpoints again whose files changed.
+
+    Args:
+        server: Not connected yet.
+        ready: What to say when requests are answered.
+    """
+    signals = _Signals((signal.SIGTERM, signal.SIGINT, signal.SIGHUP))
+    with signals:
+        server.connect()
+        try:
+            # Ray has put its own handlers in place.
+            signals.install()
+            server.start()
+            say(ready)
+            while signals.wait() == signal.SIGHUP:
+                say("Loading the models whose files changed.")
+                server.reload()
+                say("Done.")
+            say("Finishing what was accepted.")
+        finally:
+            signals.waited = True
+            server.stop()
+            say("Stopped.")
+
+
+def require_serve() -> Any:
+    """Return ``ray.serve``.
+
+    Raises:
+        MissingExtraError: If it is not installed.
+    """
+    try:
+        with warnings.catch_warnings():
+            # Of Ray's own use of its dependencies.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            from ray import serve
+    except ImportError as error:
+        raise MissingExtraError("ray[serve]", "ray") from error
+    return serve
+
+
+def require_safe(host: str, token: str | None) -> None:
+    """Refuse to listen to other machines without a token.
+
+    Args:
+        host: Address to listen on.
+        token: What clients have to know, or None.
+
+    Raises:
+        ConfigError: If there is no token and the address is not a loopback one, or the token is
+            too short to be one.
+    """
+    if token is not None and len(token) < 16:
+        raise ConfigError(
+            f"The token has {len(token)} characters",
+            expected="at least 16",
+            fix="Make one with: python -c 'import secrets; print(secrets.token_urlsafe())'",
+        )
+    if token is None and not _is_loopback(host):
+        raise ConfigError(
+            f"The service would be open to everybody who reaches {host!r}",
+            expected="a token, or an address that only this machine reaches, such as 127.0.0.1",
+            fix="Give --token-file, or set ADATOM_TOKEN.",
+        )
+
+
+def require_free(host: str, port: int) -> None:
+    """Refuse a port that cannot be listened on.
+
+    Raises:
+        ConfigError: If it is taken, or the address is not one of this machine.
+    """
+    if not 0 < port < 65536:
+        raise ConfigError(f"The port is {port}", expected="1 to 65535")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(
+                f"Nothing can listen on {host}:{port}: {(error.strerror or str(error)).lower()}",
+                fix="Choose another --port or --host.",
+            ) from error
+
+
+class _Signals:
+    """Collects signals once they are waited for; before that they end the program.
+
+    Args:
+        numbers: The signals.
+
+    Attributes:
+        waited: Whether signals are only noted.
+    """
+
+    def __init__(self, numbers: Sequence[signal.Signals]) -> None:
+        self.waited = False
+        self._numbers = numbers
+        self._came: list[int] = []
+        self._event = threading.Event()
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.getsignal(number) for number in self._numbers}
+        self.install()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def install(self) -> None:
+        """Take the signals over."""
+        for number in self._numbers:
+            signal.signal(number, self._note)
+
+    def wait(self) -> int:
+        """Return the next signal."""
+        self.waited = True
+        while not self._came:
+            # Without a limit, a signal would not interrupt the wait on every system.
+            self._event.wait(1.0)
+        self._event.clear()
+        return self._came.pop(0)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if not self.waited:
+            raise SystemExit(128 + number)
+        self._came.append(number)
+        self._event.set()
+
+
+@contextmanager
+def _slow_starts() -> Iterator[None]:
+    """Let Serve, in processes that are started now, be patient: importing torch takes a while."""
+    before = {name: os.environ.get(name) for name in _PATIENT}
+    for name, value in _PATIENT.items():
+        os.environ.setdefault(name, value)
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            if old is None:
+                os.environ.pop(name, None)
+
+
+def _answers(url: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 (http)
+        return bool(answer.status == http.client.OK)
+    return False
+
+
+def _resolved(source: str) -> str:
+    """Return a name, or an absolute path, so that replicas find the file wherever they run."""
+    path = require_readable(resolve_checkpoint(source))
+    # Published tables are found by the name only.
+    return source if is_published(source) else str(path.absolute())
+
+
+def _generation(source: str) -> str:
+    with resolve_checkpoint(source).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_any(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def token_from(path: str | None) -> str | None:
+    """Return the token of a file, or of the environment, or None.
+
+    Args:
+        path: Of a file with the token alone, or None.
+
+    Raises:
+        FileAccessError: If the file cannot be read.
+        ConfigError: If others may read it, or it is not one word.
+    """
+    if path is None:
+        return os.environ.get("ADATOM_TOKEN") or None
+    file = require_readable(path)
+    if file.stat().st_mode & 0o077:
+        raise ConfigError(
+            f"Other users may read the token file {path!r}", fix=f"Run: chmod 600 {path}"
+        )
+    words = file.read_text(encoding="utf-8").split()
+    if len(words) != 1:
+        raise ConfigError(f"The token file {path!r} has {len(words)} words", expected="one")
+    return words[0]

@@ -1,0 +1,151 @@
+"""No process outlives its owner, however that ends; more workers; a cluster of two nodes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import parallel_cases as cases
+import pytest
+
+from adatom.checkpoint.format import save_potential
+from adatom.inference.parallel.predict_unit import ParallelMLIPPredictUnit
+from adatom.inference.predict_unit import MLIPPredictUnit
+from toy_backbone import toy_potential
+
+ray = pytest.importorskip("ray")
+
+pytestmark = [
+    pytest.mark.slow,
+    # Ray leaves pipes and sockets of its processes to the garbage collector.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+#: A driver that makes a unit in its own way and ends in one of several.
+DRIVER = """
+import os, signal, sys, time
+import parallel_cases as cases
+from adatom.inference.parallel.predict_unit import ParallelMLIPPredictUnit
+from toy_backbone import toy_potential
+
+unit = ParallelMLIPPredictUnit(toy_potential(["default", "other"]), workers=2)
+unit.predict(next(cases.systems()))
+print("ready", os.getcwd(), flush=True)
+{end}
+"""
+ENDS = {
+    "normal": "",
+    "collected": "del unit; import gc; gc.collect(); time.sleep(1)",
+    "exception": "raise ValueError('the script is wrong')",
+    "exit in the middle": "os._exit(3)",
+    "kill -9": "os.kill(os.getpid(), signal.SIGKILL)",
+    "SIGTERM": "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60)",
+}
+
+
+def start(code: str, folder: Path, mark: str) -> subprocess.Popen[str]:
+    tests = Path(__file__).resolve().parent
+    paths = [str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "RAY_ADDRESS": "local",
+        "ADATOM_TEST_MARK": mark,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", code], cwd=folder, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def require_nobody(mark: str, seconds: float = 15.0) -> None:
+    end = time.monotonic() + seconds
+    while (left := cases.marked_processes(mark)) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert left == {}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_no_process_is_left(end, tmp_path):
+    mark = uuid.uuid4().hex
+    driver = start(DRIVER.format(end=ENDS[end]), tmp_path, mark)
+    out, err = driver.communicate(timeout=500)
+    assert "ready" in out, err
+    require_nobody(mark)
+    assert list(tmp_path.iterdir()) == []
+    folders = list(Path("/tmp").glob(f"adatom-ray-{driver.pid}-*"))
+    if end in ("normal", "collected", "exception", "SIGTERM"):
+        assert folders == []
+    if end in ("normal", "collected"):
+        assert (driver.returncode, err) == (0, "")
+
+
+@pytest.fixture(scope="module")
+def one():
+    return MLIPPredictUnit(toy_potential(["default", "other"], rmsd=1.7))
+
+
+@pytest.mark.parametrize("workers", [1, 3, 4])
+def test_more_workers_are_one_too(one, workers):
+    with ParallelMLIPPredictUnit(one.potential, workers=workers, address="local") as unit:
+        for data in cases.systems():
+            cases.require_equal(unit, one, data)
+
+
+@pytest.fixture
+def two_nodes(monkeypatch):
+    """Start a cluster of two node processes on this machine."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 0})
+    cluster.add_node(num_cpus=1, num_gpus=0)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def test_two_nodes(one, two_nodes, tmp_path):
+    path = tmp_path / "toy.safetensors"
+    save_potential(one.potential, path)
+    with ParallelMLIPPredictUnit(
+        one.potential, workers=2, placement="STRICT_SPREAD", address=two_nodes.address
+    ) as unit:
+        assert ray.is_initialized()
+        for data in cases.systems():
+            cases.require_equal(unit, one, data)
+        assert len(ray.nodes()) == 2
+    # The connection was the unit's, the cluster is not.
+    assert not ray.is_initialized()
+    assert len(two_nodes.list_all_nodes()) == 2
+    ray.init(address=two_nodes.address, log_to_driver=False)
+    assert ray.available_resources()["CPU"] == 2
+
+
+def test_a_user_s_connection_is_left_alone(one):
+    ray.init(address="local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
+    try:
+        with ParallelMLIPPredictUnit(one.potential, workers=2) as unit:
+            cases.require_equal(unit, one, next(cases.systems()))
+        assert ray.is_initialized()
+        end = time.monotonic() + 10
+        while ray.available_resources().get("CPU", 0) < 2 and time.monotonic() < end:
+            time.sleep(0.2)
+        assert ray.available_resources()["CPU"] == 2
+    finally:
+        ray.shutdown()
+
+
+def test_a_cluster_that_is_too_small_is_refused(one):
+    from adatom.core.errors import ConfigError
+
+    ray.init(address="local", num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False)
+    try:
+        with pytest.raises(ConfigError, match="2 workers need 2 CPUs, the Ray cluster has 1"):
+            ParallelMLIPPredictUnit(one.potential, workers=2)
+    finally:
+        ray.shutdown()
