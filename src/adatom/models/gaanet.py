@@ -149,12 +149,10 @@ class GAANet(Backbone):
     def forward(self, data: AtomicData, edges: Sequence[Neighborhood]) -> NodeFeatures:
         """Compute ``[N, H]`` scalars; see the base class."""
         points = self._points(self.element(data.atomic_numbers), edges[0])
-        groups = list(neighbor_clouds(edges[0].target, data.num_atoms))
-        if not groups:
-            return NodeFeatures(points[1].new_zeros(0, self.num_channels))
-        rows = [self._rounds(points, table) for _, table in groups]
-        order = torch.cat([atoms for atoms, _ in groups]).argsort()
-        return NodeFeatures(self.final(torch.cat(rows).index_select(0, order)))
+        features = points[1].new_zeros(data.num_atoms, self.num_channels)
+        for atoms, table in neighbor_clouds(edges[0].target, data.num_atoms):
+            features = features.index_copy(0, atoms, self._rounds(points, table))
+        return NodeFeatures(self.final(features))
 
     def _points(self, elements: torch.Tensor, near: Neighborhood) -> tuple[torch.Tensor, ...]:
         """Return vectors ``[P, 3]``, features ``[P, H]`` and envelope ``[P]`` of all points.
