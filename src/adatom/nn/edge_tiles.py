@@ -94,7 +94,7 @@ def atom_blocks(
     if not source.shape[0]:
         return []
     chunks = target_chunks(target, num_atoms)
-    slots = chunks.slots()
+    slots = chunks.slots(target.shape[0])
     size = chunks.edges.shape[1]
     blocks: list[AtomBlock] = []
     for group, pieces in _pieces(target, chunks.edges[:, 0], runs, num_atoms, edges_per_tile):

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 import torch
 
+from adatom.core.traced_input import traced_input
+
 #: The largest neighborhood of a table over its smallest; or this many more points.
 _RATIO = 1.25
 _MORE = 2
@@ -41,6 +43,10 @@ def neighbor_clouds(
 
 def _groups(counts: torch.Tensor) -> list[tuple[int, int]]:
     """Return the least and the most neighbors in each group."""
+    if traced_input() is not None:
+        # A program has a fixed number of groups: atoms without neighbors, and all others.
+        most: int = counts.max().item()  # type: ignore[assignment]
+        return [(0, 0), (1, most)]
     groups: list[tuple[int, int]] = []
     for count in sorted(set(counts.tolist())):
         if groups and count <= max(groups[-1][0] + _MORE, groups[-1][0] * _RATIO):

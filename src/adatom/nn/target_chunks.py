@@ -44,9 +44,12 @@ class TargetChunks(NamedTuple):
         chunks, size = self.edges.shape
         return rows.index_select(0, self.edges.flatten()).view(chunks, size << signed, width)
 
-    def slots(self) -> torch.Tensor:
+    def slots(self, num_edges: int) -> torch.Tensor:
         """Return the slot ``[E]`` of each edge, counted over all chunks."""
-        return self.filled.flatten().nonzero().squeeze(1)
+        # Empty slots write to a row that is not returned.
+        edges = torch.where(self.filled, self.edges, num_edges).flatten()
+        numbers = torch.arange(edges.shape[0], device=edges.device)
+        return edges.new_zeros(num_edges + 1).scatter(0, edges, numbers)[:num_edges]
 
     def sum_to_atoms(self, rows: torch.Tensor) -> torch.Tensor:
         """Sum ``[chunks, ...]`` over the chunks of each atom, ``[N, ...]``."""

@@ -169,6 +169,16 @@ class AtomisticDataModule(L.LightningDataModule):
         found = self._part(part)
         return [found.systems[row] for row in examples_of(found.columns)]
 
+    def sample(self, part: str, count: int) -> list[AtomicData]:
+        """Return at most ``count`` structures, spread evenly over a part; the same in every call.
+
+        Raises:
+            ConfigError: If :meth:`setup` did not read them.
+        """
+        systems = self.systems(part)
+        taken = min(count, len(systems))
+        return [systems[row * len(systems) // taken] for row in range(taken)]
+
     def _part(self, part: str) -> Structures:
         if part not in self._parts:
             raise ConfigError(f"The {part} structures were not read", fix="Call setup() first.")

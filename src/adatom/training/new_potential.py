@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from adatom.core.console import say
 from adatom.models.base import Backbone, Head
 from adatom.tasks.potential import Potential
 from adatom.tasks.task import Task
 from adatom.training.data_module import AtomisticDataModule
+from adatom.training.reduction import rank
 from adatom.training.tasks_from_data import check_scales, with_losses
+
+#: From how many training structures a network takes its fixed numbers.
+_SCALE_STRUCTURES = 64
 
 
 def new_potential(
     backbone: Backbone, head: Head, tasks: Sequence[Task], data: AtomisticDataModule
 ) -> Potential:
-    """Join a network and tasks; the domain is that of the training data.
+    """Join a network and tasks; the domain and fixed scales are those of the training data.
 
     Args:
         backbone: The network.
@@ -32,6 +37,9 @@ def new_potential(
     metadata = {"training_data": data.fingerprints}
     potential = Potential(backbone, head, tasks, domains, metadata=metadata)
     check_inputs(potential, data)
+    learned = backbone.learn_scales(data.sample("train", _SCALE_STRUCTURES))
+    if learned is not None and rank() == 0:
+        say(learned)
     return potential
 
 

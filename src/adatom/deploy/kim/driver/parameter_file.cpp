@@ -1,67 +1,17 @@
 #include "parameter_file.hpp"
 
 #include <algorithm>
-#include <cctype>
-#include <charconv>
-#include <cmath>
-#include <sstream>
 
 #include "failure.hpp"
+#include "words.hpp"
 
 namespace adatom_kim {
 namespace {
-
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(),
-                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
 
 bool is_pattern(std::string const& word) {
   std::string const name = lower(word);
   return name == "none" || name == "descriptor" || name == "graph";
 }
-
-class Words {
- public:
-  explicit Words(std::istream& stream) {
-    std::string line, word;
-    while (std::getline(stream, line)) {
-      std::istringstream words(line.substr(0, line.find('#')));
-      while (words >> word) all_.push_back(word);
-    }
-  }
-
-  bool empty() const { return at_ == all_.size(); }
-
-  std::string next(std::string const& what) {
-    if (empty()) throw Failure("It ends before " + what + ".");
-    return all_[at_++];
-  }
-
-  int whole(std::string const& what) {
-    std::string const word = next(what);
-    int value = 0;
-    char const* const end = word.data() + word.size();
-    auto const [stop, error] = std::from_chars(word.data(), end, value);
-    if (error != std::errc() || stop != end || value < 1)
-      throw Failure("It has '" + word + "' for " + what + "; expected a positive whole number.");
-    return value;
-  }
-
-  double length(std::string const& what) {
-    std::string const word = next(what);
-    std::istringstream text(word);
-    double value = 0.0;
-    if (!(text >> value) || !text.eof() || !std::isfinite(value) || value <= 0.0)
-      throw Failure("It has '" + word + "' for " + what + "; expected a positive length.");
-    return value;
-  }
-
- private:
-  std::vector<std::string> all_;
-  std::size_t at_ = 0;
-};
 
 std::vector<std::string> read_species(Words& words) {
   int const count = words.whole("the number of elements");

@@ -1,0 +1,1 @@
+"""Fixed fingerprints of atoms from the vectors to their neighbors."""
