@@ -62,7 +62,11 @@ class Kind(IntEnum):
     ONE = 1
 
 
-@pytest.mark.parametrize("value", [object(), np.float64(1.0), Kind.ONE, {1, 2}, b"bytes"], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "value",
+    [object(), np.float64(1.0), Kind.ONE, {1, 2}, b"bytes"],
+    ids=lambda value: type(value).__name__,
+)
 def test_what_is_not_plain_is_named(value: Any) -> None:
     with pytest.raises(CheckpointError, match=r"a \w+ at state\.callbacks\.mine\[0\]"):
         to_text({"callbacks": {"mine": [value]}}, "state")
