@@ -81,6 +81,7 @@ def run_script(
     inference_settings: str = "default",
     device: str = "cpu",
     dtype: Precision | None = None,
+    workers: int = 1,
     overlay: bool = False,
     log: str = "log.lammps",
     screen: str | None = None,
@@ -98,6 +99,8 @@ def run_script(
         inference_settings: Preset: default, turbo, high-precision, batch or traineval.
         device: Where to compute.
         dtype: Precision of the network; default that of the checkpoint.
+        workers: Processes that compute each step together, each with a GPU or its share of the
+            cores; more than 1 needs Ray (pip install "adatom[ray]").
         overlay: Add the potential to the script's own pair_style, instead of refusing that.
         log: LAMMPS's log file, or none.
         screen: File for what LAMMPS prints, or none; default the terminal.
@@ -124,8 +127,9 @@ def run_script(
         dtype=None if dtype is None else getattr(torch, dtype),
         charge=charge,
         spin=spin,
+        workers=workers,
     )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), calculator.predict_unit:
         warnings.simplefilter("always", ElementWarning)
         warnings.showwarning = lambda message, *_args, **_kwargs: say(f"Note: {message}")
         result = run_lammps(
