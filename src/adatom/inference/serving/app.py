@@ -135,21 +135,24 @@ class Service:
 
     async def _results(self, request: Request, work: Accepted) -> list[dict[str, Any]]:
         """Wait for all, or until the client is gone: what it asked for is cancelled then."""
-        waiting = asyncio.gather(*map(asyncio.wrap_future, work.futures), return_exceptions=True)
+        futures = [asyncio.wrap_future(future) for future in work.futures]
+        waiting = asyncio.ensure_future(asyncio.wait(futures))
         gone = asyncio.ensure_future(_disconnected(request))
         either: set[asyncio.Future[Any]] = {waiting, gone}
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            outcomes = waiting.result() if waiting.done() else None
+            if not waiting.done():
+                raise _ClientGone
+            outcomes = [future.exception() or future.result() for future in futures]
         finally:
             if not waiting.done():
                 self.counters.add("disconnected")
-            gone.cancel()
             waiting.cancel()
-            for future in work.futures:
-                future.cancel()
-        if outcomes is None:
-            raise _ClientGone
+            gone.cancel()
+            for future in futures:
+                if not future.cancel() and not future.cancelled():
+                    # An error that nobody looks at would be reported as a defect.
+                    future.exception()
         return [_result(name, outcome) for name, outcome in zip(work.ids, outcomes, strict=True)]
 
 
