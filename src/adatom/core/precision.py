@@ -13,7 +13,6 @@ import torch
 
 from adatom.core.errors import ConfigError
 
-
 #: The default dtype is the whole process's: of two threads that changed it at the same time, the
 #: one that ends last would put back what the other had set.
 _default_dtype_lock = threading.RLock()
