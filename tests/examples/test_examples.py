@@ -96,6 +96,15 @@ def test_relax_and_md(model, tmp_path):
     assert (tmp_path / "silicon" / "nvt.traj").is_file()
 
 
+def test_many_structures(model, tmp_path):
+    printed = run("many_structures.py", "--model", model, "--steps", "4", folder=tmp_path)
+    assert printed.count("converged after") == 10
+    assert "1: Structure" in printed
+    assert printed.count("4 steps at") == 3
+    names = {path.name for path in (tmp_path / "many").iterdir()}
+    assert names == {"relaxed.extxyz", "md_0.traj", "md_1.traj", "md_2.traj"}
+
+
 def test_own_backbone(tmp_path):
     printed = run("own_backbone.py", "--epochs", "1", folder=tmp_path)
     assert "5 steps with RadialBackbone" in printed
