@@ -12,6 +12,7 @@ from toy_backbone import toy_potential
 
 
 def require_all_right(clients, requests):
+    """Return the numbers of the service."""
     numbers = [i for i in range(clients * requests) if not is_bad(i)]
     unit = MLIPPredictUnit(toy_potential())
     predicted = unit.iter_predict((mixed(i) for i in numbers), ["energy", "forces"])
@@ -23,9 +24,8 @@ def require_all_right(clients, requests):
         found = Clients(running.port, expected).run(clients, requests)
         counters = running.service.counters
         assert found == {"right": len(numbers), "refused": clients * requests - len(numbers)}
-        assert counters.total("memory_splits") > 0
         assert counters.total("structures", outcome="OutOfMemoryError") == 0
-        assert counters.total("batches") < 0.7 * counters.total("structures", outcome="ok")
+        return counters
 
 
 def test_a_little_load():
@@ -34,4 +34,6 @@ def test_a_little_load():
 
 @pytest.mark.slow
 def test_much_load():
-    require_all_right(clients=64, requests=200)
+    counters = require_all_right(clients=64, requests=200)
+    assert counters.total("memory_splits") > 0
+    assert counters.total("batches") < 0.5 * counters.total("structures", outcome="ok")

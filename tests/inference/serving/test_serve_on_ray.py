@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from tiny_checkpoint import save_tiny
 
 from adatom.calculators.ase_calculator import MLIPCalculator
 from adatom.calculators.remote import RemoteCalculator
+from adatom.data.ase_convert import from_ase
+from adatom.inference.serving.client import ServiceClient
 
 pytest.importorskip("ray.serve", exc_type=ImportError)
 
@@ -58,6 +61,12 @@ def alive(processes):
             if now and now[:40] == args[:40]:
                 left[pid] = args
     return left
+
+
+def waiting(url, name):
+    """Return the values of a number of the service."""
+    text = urllib.request.urlopen(f"{url}/metrics", timeout=60).read().decode()
+    return [float(line.split()[-1]) for line in text.splitlines() if line.startswith(name)]
 
 
 @pytest.mark.slow
@@ -114,10 +123,19 @@ def test_start_ask_replace_and_end(tmp_path):
         assert errors == []
         assert all(min(abs(e - first), abs(e - second)) < 1e-5 for e in energies)
         assert energies[-1] == pytest.approx(second, abs=1e-5)
-        metrics = urllib.request.urlopen(f"{url}/metrics", timeout=60).read().decode()
-        assert 'adatom_swaps_total{model="tiny"' in metrics
+        assert waiting(url, 'adatom_swaps_total{model="tiny"') == [1]
 
-        server.send_signal(signal.SIGTERM)
+        # What was accepted is answered.
+        systems = [from_ase(bulk("Cu", a=3.7) * 5, dataset="omat", sid=str(i)) for i in range(200)]
+        served = ServiceClient(url, patience=0)
+        with ThreadPoolExecutor(1) as pool:
+            last = pool.submit(served.predict, systems, ["energy"], served.model())
+            running = 'adatom_waiting_structures{model="tiny"'
+            while sum(waiting(url, running)) == 0 and not last.done():
+                time.sleep(0.01)
+            assert not last.done()
+            server.send_signal(signal.SIGTERM)
+            assert {len(found["energy"]) for found in last.result(120)} == {1}
         assert server.wait(120) == 0
         time.sleep(2)
         assert alive(processes) == {}

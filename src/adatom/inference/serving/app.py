@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from adatom.core.errors import AdatomError, DataError, MissingExtraError
 from adatom.inference.prediction import Prediction
-from adatom.inference.serving.counters import Counters
+from adatom.inference.serving.counters import Counters, merged
 from adatom.inference.serving.intake import Accepted, Intake, Refusal
 from adatom.inference.serving.limits import Limits
 from adatom.inference.serving.models import ServedModels
@@ -36,7 +36,7 @@ class Service:
         counters: Numbers for monitoring.
         limits: Of one request.
         token: What clients have to know; None lets everybody in.
-        replica: Label of the numbers, where there are several replicas.
+        metrics: Returns the numbers of all replicas, if there are others besides this one.
 
     Attributes:
         models: Compute.
@@ -52,14 +52,14 @@ class Service:
         limits: Limits,
         *,
         token: str | None = None,
-        replica: str | None = None,
+        metrics: Callable[[], Awaitable[list[str]]] | None = None,
     ) -> None:
         self.models = models
         self.counters = counters
         self.limits = limits
         self.intake = Intake(models, counters, limits)
         self._token = token
-        self._labels = {} if replica is None else {"replica": replica}
+        self._metrics = metrics
 
     async def predict(self, request: Request) -> Response:
         """Answer ``POST /v1/predict``."""
@@ -91,8 +91,8 @@ class Service:
         from starlette.responses import Response
 
         self._authorize(request)
-        text = self.counters.text(**self._labels)
-        return Response(text, media_type="text/plain; version=0.0.4")
+        texts = [self.counters.text()] if self._metrics is None else await self._metrics()
+        return Response(merged(texts), media_type="text/plain; version=0.0.4")
 
     async def schema(self, request: Request) -> Response:
         """Answer ``GET /openapi.json``."""
