@@ -1,5 +1,7 @@
 import os
 import random
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -68,3 +70,28 @@ def test_wrong_values_are_refused():
         pass
     with pytest.raises(ConfigError, match="at least 1"), torch_threads(0):
         pass
+
+
+def test_threads_that_overlap_leave_the_default_dtype_as_it_was():
+    inside, waiting = threading.Event(), threading.Event()
+
+    def first():
+        with default_dtype(torch.float64):
+            inside.set()
+            waiting.wait(5)
+            # The second one has had time to come in, if it could.
+            time.sleep(0.05)
+
+    def second():
+        inside.wait(5)
+        waiting.set()
+        with default_dtype(torch.float16):
+            time.sleep(0.1)
+
+    before = torch.get_default_dtype()
+    threads = [threading.Thread(target=work) for work in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert torch.get_default_dtype() == before

@@ -83,6 +83,12 @@ def test_predict_many(model, tmp_path):
     assert sum(line.startswith(TASKS) for line in printed.splitlines()) == 15
 
 
+def test_serve_many(model, tmp_path):
+    quick = ("--structures", "3", "--steps", "2")
+    printed = run("serve_many.py", "--model", model, *quick, folder=tmp_path)
+    assert "3 relaxations in" in printed
+
+
 def test_relax_and_md(model, tmp_path):
     printed = run("relax_and_md.py", "--model", model, "--steps", "3", folder=tmp_path)
     assert "after 3 fs" in printed
@@ -98,6 +104,15 @@ def test_lammps_silicon(model, tmp_path):
     edge = float(printed.split("lattice ")[1].split()[0])
     assert 5.2 < edge < 5.7
     assert (tmp_path / "log.lammps").is_file()
+
+
+def test_many_structures(model, tmp_path):
+    printed = run("many_structures.py", "--model", model, "--steps", "4", folder=tmp_path)
+    assert printed.count("converged after") == 10
+    assert "1: Structure" in printed
+    assert printed.count("4 steps at") == 3
+    names = {path.name for path in (tmp_path / "many").iterdir()}
+    assert names == {"relaxed.extxyz", "md_0.traj", "md_1.traj", "md_2.traj"}
 
 
 def test_own_backbone(tmp_path):
@@ -172,6 +187,18 @@ def test_demo(tmp_path):
     quick = ("--nvt-steps", "20", "--nve-steps", "20")  # three rows of the log
     run("demo.py", "--output", tmp_path / "demo", *quick, folder=tmp_path)
     assert "<html" in (tmp_path / "demo" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_parallel_workers(model, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    quick = ("--model", model, "--cells", "2", "--steps", "3")
+    printed = run("parallel_workers.py", *quick, folder=tmp_path)
+    differences = [float(line.split()[i]) for line in printed.splitlines()[1:2] for i in (1, -2)]
+    assert max(differences) <= 1e-9
+    assert "worker 1: " in printed
+    assert "3 steps, " in printed
 
 
 def test_every_example_has_a_test():

@@ -136,6 +136,23 @@ def test_atoms_go_to_workers_by_place_and_work():
     assert float(pos[two == 0, 0].max()) < float(pos[two == 1, 0].min())
 
 
+def test_atoms_stay_with_their_worker_until_they_have_moved_away():
+    s = system("periodic")
+    generator = torch.Generator().manual_seed(1)
+    near = s.pos + 0.3 * torch.randn(s.pos.shape, generator=generator).double()
+    # The same place in other images, and another system of as many atoms.
+    series = [s.pos, near, near + s.cell[0, 1], s.pos.flip(0)]
+
+    def follow(links):
+        domains = Domains(links, CUTOFF)
+        return [domains.of(pos, s.cell, s.pbc) for pos in series]
+
+    for first, second, third, fourth in run_workers(2, follow):
+        assert torch.equal(first.own, second.own)
+        assert torch.equal(first.own, third.own)
+        assert not torch.equal(first.own, fourth.own)
+
+
 def test_what_a_worker_holds_falls_with_their_number():
     generator = torch.Generator().manual_seed(4)
     pos = torch.rand(4000, 3, generator=generator).double() * torch.tensor([160.0, 16.0, 16.0])

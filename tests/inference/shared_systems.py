@@ -142,5 +142,10 @@ def require_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tens
     for name, value in expected.items():
         tolerance = TOLERANCES.get(name, 1e-9)
         torch.testing.assert_close(
-            found[name], value, rtol=0, atol=tolerance, equal_nan=True, msg=name
+            found[name],
+            value,
+            rtol=0,
+            atol=tolerance,
+            equal_nan=True,
+            msg=lambda text, n=name: f"{n}: {text}",
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 import parallel_cases as cases
 import pytest
 
-from adatom.checkpoint.format import save_potential
+from adatom.core.errors import ConfigError
 from adatom.inference.parallel.predict_unit import ParallelMLIPPredictUnit
 from adatom.inference.predict_unit import MLIPPredictUnit
 from toy_backbone import toy_potential
@@ -26,10 +26,16 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
+#: Where the workers of any cluster find the toy potential.
+TESTS = Path(__file__).resolve().parent
+FOLDERS = os.pathsep.join(
+    filter(None, [str(TESTS), str(TESTS.parent), os.environ.get("PYTHONPATH", "")])
+)
 #: A driver that makes a unit in its own way and ends in one of several.
 DRIVER = """
 import os, signal, sys, time
 import parallel_cases as cases
+from adatom.core.errors import ConfigError
 from adatom.inference.parallel.predict_unit import ParallelMLIPPredictUnit
 from toy_backbone import toy_potential
 
@@ -49,10 +55,8 @@ ENDS = {
 
 
 def start(code: str, folder: Path, mark: str) -> subprocess.Popen[str]:
-    tests = Path(__file__).resolve().parent
-    paths = [str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        "PYTHONPATH": FOLDERS,
         "RAY_ADDRESS": "local",
         "ADATOM_TEST_MARK": mark,
     }
@@ -62,7 +66,7 @@ def start(code: str, folder: Path, mark: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def require_nobody(mark: str, seconds: float = 15.0) -> None:
+def require_nobody(mark: str, seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while (left := cases.marked_processes(mark)) and time.monotonic() < end:
         time.sleep(0.2)
@@ -102,6 +106,7 @@ def two_nodes(monkeypatch):
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", FOLDERS)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 0})
     cluster.add_node(num_cpus=1, num_gpus=0)
     yield cluster
@@ -109,9 +114,7 @@ def two_nodes(monkeypatch):
     cluster.shutdown()
 
 
-def test_two_nodes(one, two_nodes, tmp_path):
-    path = tmp_path / "toy.safetensors"
-    save_potential(one.potential, path)
+def test_two_nodes(one, two_nodes):
     with ParallelMLIPPredictUnit(
         one.potential, workers=2, placement="STRICT_SPREAD", address=two_nodes.address
     ) as unit:
@@ -126,7 +129,8 @@ def test_two_nodes(one, two_nodes, tmp_path):
     assert ray.available_resources()["CPU"] == 2
 
 
-def test_a_user_s_connection_is_left_alone(one):
+def test_a_user_s_connection_is_left_alone(one, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", FOLDERS)
     ray.init(address="local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
     try:
         with ParallelMLIPPredictUnit(one.potential, workers=2) as unit:
@@ -141,8 +145,6 @@ def test_a_user_s_connection_is_left_alone(one):
 
 
 def test_a_cluster_that_is_too_small_is_refused(one):
-    from adatom.core.errors import ConfigError
-
     ray.init(address="local", num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False)
     try:
         with pytest.raises(ConfigError, match="2 workers need 2 CPUs, the Ray cluster has 1"):

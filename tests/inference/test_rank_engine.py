@@ -30,6 +30,8 @@ SETTINGS = {
         "compile": False,
         "activation_checkpointing": True,
     },
+    "compiled": {"merge_mole": True},
+    "compiled, nothing kept": {"activation_checkpointing": True, "torch_num_threads": 2},
     "general": shared.PLAIN,
 }
 
@@ -66,7 +68,10 @@ def test_experts_and_modes_of_execution(settings, workers):
     expected = shared.alone(potential).predict(data, shared.PROPERTIES)
     found, statistics = predict(potential, SETTINGS[settings], data, workers)
     shared.require_equal(found, expected)
-    assert {s.mode for s in statistics} == {"general" if settings == "general" else "tiled"}
+    mode = settings.split(",")[0]
+    # Where there is no compiler, tiles take the place of the kernel.
+    modes = {"merged": {"tiled"}, "compiled": {"compiled", "tiled"}}.get(mode, {mode})
+    assert {s.mode for s in statistics} <= modes
 
 
 @pytest.mark.parametrize("name", ["egnn", "escn_md"])
@@ -207,6 +212,33 @@ def test_workers_that_do_not_agree_with_one_are_not_trusted(monkeypatch):
     monkeypatch.setattr(rank_engine, "compare", lambda *_: Agreement(False, "forces 1.0e-01"))
     with pytest.raises(GraphError, match=r"2 workers together do not find .*forces 1\.0e-01"):
         predict(shared.make("egnn"), "default", shared.data_of(shared.slab()), 2)
+
+
+@pytest.mark.parametrize("calls", [24, 29])
+def test_a_worker_that_fails_in_the_middle_of_a_kernel_ends_all(calls):
+    potential = shared.make("uma")
+    data = shared.data_of(shared.slab())
+
+    def work(links):
+        exchange = links.exchange
+
+        def failing(*arguments):
+            if links.num_calls >= calls:
+                raise ValueError("the cable broke")
+            return exchange(*arguments)
+
+        if links.rank == 1:
+            links.exchange = failing
+        worker = shared.engine(potential, "turbo", links)
+        # The comparison, then the system itself.
+        try:
+            return worker.predict(data, ("energy", "forces"))
+        finally:
+            if links.rank == 1:
+                assert links.num_calls >= calls
+
+    with pytest.raises((ValueError, GraphError), match="the cable broke"):
+        run_workers(2, work)
 
 
 def test_workers_that_chose_different_ways_stop():

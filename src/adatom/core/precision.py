@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,22 +13,27 @@ import torch
 
 from adatom.core.errors import ConfigError
 
+#: The default dtype is the whole process's: of two threads that changed it at the same time, the
+#: one that ends last would put back what the other had set.
+_default_dtype_lock = threading.RLock()
+
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Create new floating tensors in ``dtype``.
+    """Create new floating tensors in ``dtype``; other threads that want one wait until the end.
 
     Raises:
         ConfigError: If ``dtype`` is not a floating type.
     """
     if not dtype.is_floating_point:
         raise ConfigError(f"The default dtype is {dtype}", expected="a floating type")
-    previous = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(previous)
+    with _default_dtype_lock:
+        previous = torch.get_default_dtype()
+        torch.set_default_dtype(dtype)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(previous)
 
 
 @contextmanager

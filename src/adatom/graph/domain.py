@@ -18,6 +18,9 @@ from adatom.graph.periodic_systems import PeriodicSystems
 from adatom.graph.search_into import candidates_into
 from adatom.graph.stored_search import MARGIN, Bounds, StoredSearch
 
+#: Angstrom that atoms move (root mean square) before they are divided anew: up to twice as much is
+#: what halos grow by.
+_MOVED = 1.0
 #: The choices of ``partition``.
 PARTITIONS = ("spatial", "index")
 
@@ -59,9 +62,10 @@ class Domain:
 class Domains:
     """Give a worker its part of a system along a trajectory.
 
-    All workers call :meth:`of` with the same system. The system is divided and searched anew when a
-    pair that was not found could have come within the cutoff for any worker (Verlet's rule, see
-    :class:`adatom.graph.VerletList`); in between, atoms stay with their worker.
+    All workers call :meth:`of` with the same system. It is searched anew when a pair that was not
+    found could have come within the cutoff for any worker (Verlet's rule, see
+    :class:`adatom.graph.VerletList`), and divided anew if atoms have moved by 1 angstrom (root
+    mean square) then; in between, atoms stay with their worker.
 
     Args:
         links: Connects the workers.
@@ -107,6 +111,7 @@ class Domains:
         self._stored: StoredSearch | None = None
         self._domain: Domain | None = None
         self._latest: Edges | None = None
+        self._divided: tuple[PeriodicSystems, torch.Tensor] | None = None
 
     def of(self, pos: torch.Tensor, cell: torch.Tensor, pbc: torch.Tensor) -> Domain:
         """Return this worker's part of a system.
@@ -147,7 +152,7 @@ class Domains:
     def _divide(self, now: PeriodicSystems) -> Domain:
         owner = torch.zeros(now.num_atoms, dtype=torch.int64, device=now.pos.device)
         if self.links.rank == 0:
-            owner = self._owner(now).to(owner)
+            owner = self._owners(now).to(owner)
         # Rounding may differ from machine to machine; the partition must not.
         owner = self.links.broadcast(owner)
         own = (owner == self.links.rank).nonzero().squeeze(1)
@@ -165,10 +170,14 @@ class Domains:
         self._latest = None
         return self._current(self._stored, now, self._stored.bounds(now, self.cutoff))
 
-    def _owner(self, now: PeriodicSystems) -> torch.Tensor:
+    def _owners(self, now: PeriodicSystems) -> torch.Tensor:
+        """Return the worker of each atom, as before if most atoms are about where they were."""
         if self.partition == "index":
             return index_partition(now.num_atoms, self.links.size)
-        return spatial_partition(now, self.cutoff, self.links.size)
+        if self._divided is None or not _about_the_same(now, self._divided[0]):
+            owner = spatial_partition(now, self.cutoff, self.links.size)
+            self._divided = (now.copy(), owner)
+        return self._divided[1]
 
     def _candidates(
         self, now: PeriodicSystems, own: torch.Tensor
@@ -206,3 +215,12 @@ class Domains:
             local = Edges(edges.index[:, order], edges.offsets[order], edges.counts)
         self._domain = replace(domain, edges=local, source=source, target=target)
         return self._domain
+
+
+def _about_the_same(now: PeriodicSystems, then: PeriodicSystems) -> bool:
+    """Tell whether these are the same atoms near their places, images of atoms being alike."""
+    if not now.same_atoms(then) or not now.num_atoms:
+        return False
+    moved = now.pos @ torch.linalg.inv(now.cell[0]) - then.pos @ torch.linalg.inv(then.cell[0])
+    moved = torch.where(now.pbc[0], moved - moved.round(), moved) @ now.cell[0]
+    return bool(moved.square().sum(1).mean() < _MOVED**2)

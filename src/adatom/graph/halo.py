@@ -93,6 +93,14 @@ class Halo:
         collected: torch.Tensor = _Collect.apply(rows, self)  # type: ignore[no-untyped-call]
         return collected
 
+    def received(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the rows ``[H, ...]`` of the halo from ``[n, ...]`` of own atoms; no graph."""
+        return self.links.exchange(rows.index_select(0, self.sent), self.send, self.receive)
+
+    def returned(self, rows: torch.Tensor) -> torch.Tensor:
+        """Give rows ``[H, ...]`` back to their owners; return those that come for ``sent``."""
+        return self.links.exchange(rows, self.receive, self.send)
+
     def total(self, values: torch.Tensor) -> torch.Tensor:
         """Return the sum over all workers, differentiable any number of times."""
         summed: torch.Tensor = _Total.apply(values, self.links)  # type: ignore[no-untyped-call]
@@ -112,8 +120,7 @@ class _Extend(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: torch.Tensor, halo: Halo) -> torch.Tensor:
         ctx.halo = halo
-        outgoing = rows.index_select(0, halo.sent)
-        return torch.cat([rows, halo.links.exchange(outgoing, halo.send, halo.receive)])
+        return torch.cat([rows, halo.received(rows)])
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:
@@ -125,8 +132,7 @@ class _Collect(torch.autograd.Function):
     def forward(ctx: Any, rows: torch.Tensor, halo: Halo) -> torch.Tensor:
         ctx.halo = halo
         own, others = rows[: halo.num_own], rows[halo.num_own :]
-        arrived = halo.links.exchange(others, halo.receive, halo.send)
-        return own.index_add(0, halo.sent, arrived)
+        return own.index_add(0, halo.sent, halo.returned(others))
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, None]:

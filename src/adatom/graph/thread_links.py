@@ -44,7 +44,8 @@ class ThreadLinks:
         self, rows: torch.Tensor, send: Sequence[int], receive: Sequence[int]
     ) -> torch.Tensor:
         """Send rows to every worker; see :class:`adatom.graph.links.Links`."""
-        parts = torch.split(rows.detach(), list(send))
+        # A copy, because the caller may change its rows while others still read them.
+        parts = torch.split(rows.detach().clone(), list(send))
         self.sent_bytes += sum(p.nbytes for k, p in enumerate(parts) if k != self.rank)
         given = self._all(("exchange", rows.dtype, rows.shape[1:]), parts)
         own = [part[self.rank] for part in given]
@@ -58,14 +59,14 @@ class ThreadLinks:
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """Sum over all workers; see :class:`adatom.graph.links.Links`."""
         self.sent_bytes += 2 * values.nbytes * (self.size - 1) // self.size
-        given = self._all(("sum", values.dtype, values.shape), values.detach())
+        given = self._all(("sum", values.dtype, values.shape), values.detach().clone())
         total: torch.Tensor = torch.stack(given).sum(0)
         return total
 
     def broadcast(self, values: torch.Tensor) -> torch.Tensor:
         """Return what worker 0 has; see :class:`adatom.graph.links.Links`."""
         self.sent_bytes += values.nbytes if self.rank == 0 else 0
-        given = self._all(("broadcast", values.dtype, values.shape), values.detach())
+        given = self._all(("broadcast", values.dtype, values.shape), values.detach().clone())
         first: torch.Tensor = given[0].clone()
         return first
 

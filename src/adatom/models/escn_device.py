@@ -116,7 +116,7 @@ class PreparedEscn:
         with torch.inference_mode(mode=False), torch.no_grad():
             system = backbone.embed_system(data)
             groups, coefficients = backbone.route(data, system)
-            self._types = backbone.element_types(data)
+            self._types = backbone.element_types(data.atomic_numbers)
             self._per_atom = system[data.batch]
             self._invariants = backbone.invariants(data, self._per_atom).unsqueeze(1)
             self._runs = [Run(0, 0, data.num_atoms)]

@@ -181,7 +181,7 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
             return compiled.features(self, data, edges[0])
         system = self.embed_system(data)
         groups, coefficients = self.route(data, system, edges[0])
-        types = self.element_types(data, edges[0])
+        types = self.element_types(edges[0].extended(data.atomic_numbers))
         per_atom = system[data.batch]
         if self._in_tiles(edges[0]):
             shared = SharedInputs(data, types, groups, coefficients, per_atom)
@@ -224,14 +224,14 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         """Return compiled kernels with the present weights, or None where they are of no use."""
         if self.execution.mode != "compiled" or any(layer is not edges[0] for layer in edges):
             return None
-        if edges[0].halo is not None:
+        if edges[0].halo is not None and triton_serves(self.mix_csd.weight.device):
             return None
         if self._compiled is None or not self._compiled.is_current():
             self._compiled = self._compile()
         return self._compiled
 
     def _in_tiles(self, edges: Neighborhood) -> bool:
-        """Tell whether to go tile by tile, which also stands in for kernels without exchanges."""
+        """Tell whether to go tile by tile, also in place of the kernels that do not exchange."""
         mode = self.execution.mode
         wanted = mode == "tiled" or (mode == "compiled" and edges.halo is not None)
         return wanted and self.unavailable("tiled") is None
@@ -293,10 +293,8 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         logits = self.routing_mlp(system[first])
         return groups, expert_coefficients(logits, self.expert_coefficient_norm)
 
-    def element_types(self, data: AtomicData, edges: Neighborhood | None = None) -> ElementTypes:
-        """Number the elements of a batch, and of what ``edges`` see beyond it."""
-        numbers = data.atomic_numbers
-        numbers = numbers if edges is None else edges.extended(numbers)
+    def element_types(self, numbers: torch.Tensor) -> ElementTypes:
+        """Number the elements of atoms with these atomic numbers."""
         known = traced_input()
         if known is None:
             elements, of_atom = torch.unique(numbers, return_inverse=True)

@@ -16,6 +16,7 @@ from test_batcher import Gate
 
 from adatom.data.ase_convert import from_ase
 from adatom.inference.predict_unit import MLIPPredictUnit
+from adatom.inference.serving.counters import Counters, merged
 from adatom.inference.serving.limits import Limits
 from toy_backbone import toy_potential
 
@@ -237,6 +238,21 @@ def test_metrics_are_prometheus_text(running):
     buckets = [v for name, v in values.items() if name.startswith("adatom_latency_seconds_bucket")]
     assert buckets == sorted(buckets)
     assert buckets[-1] == values['adatom_latency_seconds_count{model="toy"}']
+
+
+def test_numbers_of_several_replicas_are_one_text():
+    texts = []
+    for name in ("a", "b"):
+        counters = Counters()
+        counters.add("batches", 2)
+        counters.observe(0.01)
+        texts.append(counters.text(replica=name))
+    lines = merged(texts).splitlines()
+    assert len([line for line in lines if line.startswith("# TYPE adatom_batches_total")]) == 1
+    at = lines.index("# TYPE adatom_batches_total counter")
+    rows = ['adatom_batches_total{replica="a"} 2', 'adatom_batches_total{replica="b"} 2']
+    assert lines[at + 1 : at + 3] == rows
+    assert merged(texts[:1]) == texts[0]
 
 
 def test_a_defect_is_told_without_its_details(running, toy_unit, monkeypatch, caplog):

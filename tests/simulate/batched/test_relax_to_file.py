@@ -34,7 +34,7 @@ def starts(count: int = 8) -> list[Atoms]:
     frames = []
     for k in range(count):
         atoms = bulk("Cu", "fcc", a=3.6, cubic=True) * (1 + k % 2, 1, 1)
-        atoms.rattle(0.15 - 0.015 * k, seed=k)
+        atoms.rattle(0.15 - 0.015 * (k % 8), seed=k)
         atoms.info |= {"sid": f"no{k}", "charge": k % 2, "kind": f"kind {k}"}
         frames.append(atoms)
     return frames

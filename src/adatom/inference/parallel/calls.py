@@ -122,4 +122,5 @@ def _reason(error: Exception) -> str:
         return "it was killed (by a user, the queue or for lack of memory) or crashed"
     if "node" in low and ("node died" in low or "node was terminated" in low or "has died" in low):
         return "its node is gone"
-    return text[:200] or type(error).__name__
+    # Before it Ray lists what it calls the worker.
+    return text.rpartition("The actor is dead because ")[2] or type(error).__name__

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from adatom.core.errors import AdatomError, DataError, MissingExtraError
 from adatom.inference.prediction import Prediction
-from adatom.inference.serving.counters import Counters
+from adatom.inference.serving.counters import Counters, merged
 from adatom.inference.serving.intake import Accepted, Intake, Refusal
 from adatom.inference.serving.limits import Limits
 from adatom.inference.serving.models import ServedModels
@@ -36,7 +36,7 @@ class Service:
         counters: Numbers for monitoring.
         limits: Of one request.
         token: What clients have to know; None lets everybody in.
-        replica: Label of the numbers, where there are several replicas.
+        metrics: Returns the numbers of all replicas, if there are others besides this one.
 
     Attributes:
         models: Compute.
@@ -52,14 +52,14 @@ class Service:
         limits: Limits,
         *,
         token: str | None = None,
-        replica: str | None = None,
+        metrics: Callable[[], Awaitable[list[str]]] | None = None,
     ) -> None:
         self.models = models
         self.counters = counters
         self.limits = limits
         self.intake = Intake(models, counters, limits)
         self._token = token
-        self._labels = {} if replica is None else {"replica": replica}
+        self._metrics = metrics
 
     async def predict(self, request: Request) -> Response:
         """Answer ``POST /v1/predict``."""
@@ -91,8 +91,8 @@ class Service:
         from starlette.responses import Response
 
         self._authorize(request)
-        text = self.counters.text(**self._labels)
-        return Response(text, media_type="text/plain; version=0.0.4")
+        texts = [self.counters.text()] if self._metrics is None else await self._metrics()
+        return Response(merged(texts), media_type="text/plain; version=0.0.4")
 
     async def schema(self, request: Request) -> Response:
         """Answer ``GET /openapi.json``."""
@@ -135,21 +135,24 @@ class Service:
 
     async def _results(self, request: Request, work: Accepted) -> list[dict[str, Any]]:
         """Wait for all, or until the client is gone: what it asked for is cancelled then."""
-        waiting = asyncio.gather(*map(asyncio.wrap_future, work.futures), return_exceptions=True)
+        futures = [asyncio.wrap_future(future) for future in work.futures]
+        waiting = asyncio.ensure_future(asyncio.wait(futures))
         gone = asyncio.ensure_future(_disconnected(request))
         either: set[asyncio.Future[Any]] = {waiting, gone}
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            outcomes = waiting.result() if waiting.done() else None
+            if not waiting.done():
+                raise _ClientGone
+            outcomes = [future.exception() or future.result() for future in futures]
         finally:
             if not waiting.done():
                 self.counters.add("disconnected")
-            gone.cancel()
             waiting.cancel()
-            for future in work.futures:
-                future.cancel()
-        if outcomes is None:
-            raise _ClientGone
+            gone.cancel()
+            for future in futures:
+                if not future.cancel() and not future.cancelled():
+                    # An error that nobody looks at would be reported as a defect.
+                    future.exception()
         return [_result(name, outcome) for name, outcome in zip(work.ids, outcomes, strict=True)]
 
 

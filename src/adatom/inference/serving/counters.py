@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 #: What is counted, and its help text.
@@ -111,6 +111,25 @@ class Counters:
             lines += [f"# HELP {full} {help_text}.", f"# TYPE {full} gauge"]
             lines += [_line(full, tuple(labels.items()), n, common) for labels, n in read()]
         return "\n".join(lines) + "\n"
+
+
+def merged(texts: Sequence[str]) -> str:
+    """Join texts of several sources, whose lines differ by a label.
+
+    Each number has its help and type once, and all its lines together, as the format wants it.
+
+    Args:
+        texts: Of :meth:`Counters.text`, at least one.
+    """
+    sections: dict[str, list[str]] = {}
+    for text in texts:
+        lines: list[str] = []
+        for line in text.splitlines():
+            if line.startswith("# HELP"):
+                lines = sections.setdefault(line, [])
+            elif line not in lines:
+                lines.append(line)
+    return "\n".join(line for name, lines in sections.items() for line in (name, *lines)) + "\n"
 
 
 def _line(name: str, labels: Labels, value: float, common: Mapping[str, str]) -> str:

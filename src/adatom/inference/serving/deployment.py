@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from adatom.core.errors import AdatomError
-from adatom.inference.predict_unit import MLIPPredictUnit
 from adatom.inference.serving.app import Service, build_app
 from adatom.inference.serving.batcher import MAX_WAITING
 from adatom.inference.serving.counters import Counters
 from adatom.inference.serving.limits import Limits
 from adatom.inference.serving.models import ServedModels
 
-_log = logging.getLogger(__name__)
+#: Of the application and of its deployment.
+NAME = "adatom"
+#: Seconds to wait for the numbers of all replicas.
+_METRICS_SECONDS = 10.0
 #: Seconds that a replica may take for what it has accepted, when it is told to end.
 DRAIN_SECONDS = 50.0
 Scope = dict[str, Any]
@@ -70,40 +71,54 @@ class Replica:
         self._options = options
         self._counters = Counters()
         self._models = ServedModels(self._counters, max_waiting=options.max_waiting)
-        self._service: Service | None = None
         self._loaded: dict[str, Any] = {}
+        self._name = _replica_name()
 
     async def reconfigure(self, config: Mapping[str, Any]) -> None:
-        """Load potentials; called by Serve at the start and when the configuration changes.
-
-        A potential that is already there is replaced while requests go on. If the new one cannot
-        be loaded, the old one stays.
+        """Load the potentials; called by Serve at the start.
 
         Args:
-            config: ``models``, from names to a checkpoint and the generation of its file.
+            config: ``models``, as for :func:`application`.
+
+        Raises:
+            AdatomError: If one cannot be loaded.
         """
-        first = self._service is None
         for name, source in config["models"].items():
+            await asyncio.to_thread(self._load, name, source)
+        service = Service(
+            self._models,
+            self._counters,
+            self._options.limits,
+            token=self._options.token,
+            metrics=self._all_metrics,
+        )
+        self.app.app = build_app(service)
+
+    async def reload(self, models: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+        """Replace potentials whose files changed, while requests go on.
+
+        If a new one cannot be loaded, the old one stays.
+
+        Args:
+            models: As for :func:`application`.
+
+        Returns:
+            Why potentials were not replaced, by name.
+        """
+        failed = {}
+        for name, source in models.items():
             if self._loaded.get(name) == source:
                 continue
             try:
-                await asyncio.to_thread(self._load, name, source["checkpoint"])
-            except (AdatomError, OSError):
-                if first:
-                    raise
+                await asyncio.to_thread(self._load, name, source)
+            except (AdatomError, OSError) as error:
                 self._counters.add("failed_swaps", model=name)
-                _log.exception("The potential %r was not replaced", name)
-            else:
-                self._loaded[name] = source
-        if first:
-            self._service = Service(
-                self._models,
-                self._counters,
-                self._options.limits,
-                token=self._options.token,
-                replica=_replica_name(),
-            )
-            self.app.app = build_app(self._service)
+                failed[name] = str(error)
+        return failed
+
+    async def metrics(self) -> str:
+        """Return the numbers of this replica."""
+        return self._counters.text(replica=self._name)
 
     async def check_health(self) -> None:
         """Tell Serve that the process has to be replaced, by an error.
@@ -114,13 +129,21 @@ class Replica:
         if not self._models.alive:
             raise RuntimeError("A batcher ended by an error of its own")
 
-    def _load(self, name: str, checkpoint: str) -> None:
+    async def _all_metrics(self) -> list[str]:
+        from ray import serve
+
+        answer = serve.get_deployment_handle(NAME, NAME).broadcast("metrics")
+        texts: list[str] = await answer.results_async(timeout_s=_METRICS_SECONDS)
+        return texts
+
+    def _load(self, name: str, source: Mapping[str, str]) -> None:
         from adatom.inference.pretrained_mlip import get_predict_unit
 
-        unit: MLIPPredictUnit = get_predict_unit(
-            checkpoint, self._options.settings, device=self._options.device
+        unit = get_predict_unit(
+            source["checkpoint"], self._options.settings, device=self._options.device
         )
         self._models.put(name, unit)
+        self._loaded[name] = dict(source)
 
 
 def application(
@@ -145,7 +168,7 @@ def application(
 
     deployment: Any = serve.deployment(
         serve.ingress(Ingress())(Replica),
-        name="adatom",
+        name=NAME,
         num_replicas=replicas,
         # The batchers bound what waits, and answer what is too much with a reason.
         max_ongoing_requests=2 * options.max_waiting,

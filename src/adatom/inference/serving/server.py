@@ -22,13 +22,12 @@ import torch
 
 from adatom.checkpoint.names import is_published, resolve_checkpoint
 from adatom.core.console import say
-from adatom.core.errors import ConfigError, MissingExtraError
+from adatom.core.errors import AdatomError, ConfigError, MissingExtraError
 from adatom.core.files import require_readable
 from adatom.inference.parallel import ray_cluster
-from adatom.inference.serving.deployment import ServiceOptions, application
+from adatom.inference.serving.deployment import NAME, ServiceOptions, application
 from adatom.inference.serving.errors import ServiceError
 
-_APP = "adatom"
 #: Seconds that replicas may take to load and answer.
 _START_SECONDS = 600.0
 #: Serve gives up on a proxy after 5 s, and on its health after 10, unless these say otherwise.
@@ -109,16 +108,27 @@ class Server:
                 )
             time.sleep(0.1)
 
-    def reload(self) -> None:
-        """Load checkpoints whose files changed, in all replicas, while requests go on."""
-        self._deploy()
+    def reload(self) -> list[str]:
+        """Load checkpoints whose files changed, in all replicas, while requests go on.
+
+        Returns:
+            Why potentials were not replaced, a sentence each; the old ones stay.
+        """
+        handle = self._serve.get_deployment_handle(NAME, NAME)
+        failed: list[str] = []
+        try:
+            for answer in handle.broadcast("reload", self._models()).results():
+                failed += [f"{name!r} was not replaced: {why}" for name, why in answer.items()]
+        except (AdatomError, OSError) as error:
+            failed.append(str(error))
+        return sorted(set(failed))
 
     def stop(self) -> None:
         """Finish what was accepted, then end the replicas, and Ray if it was started here."""
         try:
             # Waits for what was accepted, which a shutdown alone would do for 30 s only.
             with suppress(TimeoutError):
-                self._serve.delete(_APP)
+                self._serve.delete(NAME)
             if self._own:
                 # On another cluster others may have applications of their own.
                 self._serve.shutdown()
@@ -126,20 +136,22 @@ class Server:
             ray_cluster.release()
 
     def _deploy(self) -> None:
-        models = {
-            name: {"checkpoint": source, "generation": _generation(source)}
-            for name, source in self._sources.items()
-        }
         gpu = (self._options.device or _default_device()).startswith("cuda")
         app = application(
             self._options,
-            models,
+            self._models(),
             replicas=self._replicas,
             # A cluster that was started here has no cores to book.
             cpus=0 if self._own else 1,
             gpus=1 if gpu else 0,
         )
-        self._serve.run(app, name=_APP, route_prefix="/")
+        self._serve.run(app, name=NAME, route_prefix="/")
+
+    def _models(self) -> dict[str, dict[str, str]]:
+        return {
+            name: {"checkpoint": source, "generation": _generation(source)}
+            for name, source in self._sources.items()
+        }
 
 
 def run(server: Server, ready: str) -> None:
@@ -159,8 +171,7 @@ def run(server: Server, ready: str) -> None:
             say(ready)
             while signals.wait() == signal.SIGHUP:
                 say("Loading the models whose files changed.")
-                server.reload()
-                say("Done.")
+                say("\n".join(server.reload()) or "Done.")
             say("Finishing what was accepted.")
         finally:
             signals.waited = True

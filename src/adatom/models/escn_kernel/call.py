@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adatom.core.errors import ConfigError
+from adatom.graph.halo import Halo
 from adatom.models.base import Execution
+from adatom.models.escn_kernel.exchange import HaloExchange
 from adatom.models.escn_kernel.problem import EdgeArrays, Problem, Systems
 from adatom.models.escn_kernel.radial_tables import INTERVALS
 from adatom.nn.message_passing import DEGREE_RESCALE
@@ -30,6 +32,7 @@ class Call:
         backbone: eSCNMDBackbone,
         systems: Systems,
         edges: EdgeArrays,
+        halo: Halo | None = None,
     ) -> None:
         self.owner = owner
         self.systems = systems
@@ -37,6 +40,12 @@ class Call:
         self.vectors = torch.empty(0)
         self.problem = _problem(backbone, systems, edges)
         self.engine: int | None = None
+        self.exchange: HaloExchange | None = None
+        if halo is not None:
+            width = backbone.layout.node_size * backbone.num_channels
+            self.exchange = HaloExchange(halo, owner.kernel.dtype, width)
+            self.problem.halo = halo.num_rows - halo.num_own
+            self.problem.exchange = self.exchange.address
 
     def forward(self, vectors: torch.Tensor, *, keep: bool) -> tuple[torch.Tensor, torch.Tensor]:
         """Return scalars ``[N, C]`` and spherical features ``[N, S, C]``.
@@ -56,7 +65,7 @@ class Call:
         status = self.owner.kernel.library.adatom_forward(
             self.engine, ctypes.byref(problem), scalars.data_ptr(), spherical.data_ptr()
         )
-        _check(status)
+        self._check(status)
         if not keep:
             self.release()
         return scalars, spherical
@@ -76,9 +85,17 @@ class Call:
             *(None if g is None else g.data_ptr() for g in given),
             result.data_ptr(),
         )
-        _check(status)
+        self._check(status)
         self.release()
         return result
+
+    def _check(self, status: int) -> None:
+        if self.exchange is not None and self.exchange.error is not None:
+            raise self.exchange.error
+        if status == 1:
+            raise MemoryError("The compiled kernel ran out of memory")
+        if status:
+            raise RuntimeError("The compiled kernel failed")
 
     def release(self) -> None:
         """Give the engine back."""
@@ -130,7 +147,7 @@ def _problem(backbone: eSCNMDBackbone, systems: Systems, edges: EdgeArrays) -> P
         types=systems.num_types,
         groups=systems.num_groups,
         systems=systems.embeddings.shape[0],
-        threads=max(1, min(torch.get_num_threads(), systems.types.shape[0])),
+        threads=max(1, min(torch.get_num_threads(), systems.group.shape[0])),
         room=execution.edges_per_tile or _TILE,
         intervals=INTERVALS if systems.ranks.numel() else 0,
         charge_start=charge.start,
@@ -139,7 +156,7 @@ def _problem(backbone: eSCNMDBackbone, systems: Systems, edges: EdgeArrays) -> P
         spin_stop=spin.stop,
         cutoff=backbone.cutoff,
         degree_rescale=DEGREE_RESCALE,
-        atoms=systems.types.shape[0],
+        atoms=systems.group.shape[0],
         edges=edges.source.shape[0],
         kept_bytes=execution.kept_bytes,
         weights=ctypes.addressof(systems.weights),
@@ -153,11 +170,5 @@ def _problem(backbone: eSCNMDBackbone, systems: Systems, edges: EdgeArrays) -> P
         embeddings=systems.embeddings.data_ptr(),
         charge=systems.charge.data_ptr(),
         spin=systems.spin.data_ptr(),
+        all_atoms=systems.all_atoms,
     )
-
-
-def _check(status: int) -> None:
-    if status == 1:
-        raise MemoryError("The compiled kernel ran out of memory")
-    if status:
-        raise RuntimeError("The compiled kernel failed")

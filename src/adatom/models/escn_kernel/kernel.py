@@ -75,9 +75,9 @@ class CompiledBackbone:
         with torch.no_grad():
             # Making tables takes memory, which is short where nothing is kept.
             tables_for = edges.source.shape[0] if backbone.execution.kept_bytes else 0
-            systems = self._systems.of(backbone, data, tables_for)
+            systems = self._systems.of(backbone, data, edges, tables_for)
             arrays = edge_arrays(edges.source, edges.target, systems)
-        call = Call(self, backbone, systems, arrays)
+        call = Call(self, backbone, systems, arrays, edges.halo)
         scalars, spherical = CompiledFeatures.apply(  # type: ignore[no-untyped-call]
             edges.vectors, call
         )

@@ -6,11 +6,12 @@ import ctypes
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from adatom.data.atomic_data import AtomicData
+from adatom.models.base import Neighborhood
 from adatom.models.escn_kernel.build import Kernel
 from adatom.models.escn_kernel.expert_cache import ExpertCache, Layers
 from adatom.models.escn_kernel.packing import (
@@ -42,6 +43,23 @@ _SETTLED = -(2**62)
 _MAX_SYSTEMS = 8
 
 
+class _Elsewhere(NamedTuple):
+    """What depends on the atoms of other workers too.
+
+    Attributes:
+        numbers: ``[N + H]`` atomic numbers of own atoms and of the halo.
+        routed: Weight groups and expert coefficients of the systems, or None where all is here.
+    """
+
+    numbers: torch.Tensor
+    routed: tuple[list[int] | None, torch.Tensor | None] | None
+
+    def key(self) -> bytes:
+        """Return what tells coefficients apart."""
+        coefficients = self.routed[1] if self.routed else None
+        return b"" if coefficients is None else coefficients.numpy().tobytes()
+
+
 class PreparedSystems:
     """Remembers what depends on the systems only, from call to call.
 
@@ -62,24 +80,32 @@ class PreparedSystems:
         self._known: OrderedDict[tuple[Any, ...], tuple[Systems, int]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, backbone: eSCNMDBackbone, data: AtomicData, num_edges: int) -> Systems:
+    def of(
+        self, backbone: eSCNMDBackbone, data: AtomicData, edges: Neighborhood, num_edges: int
+    ) -> Systems:
         """Return what the kernel needs of these systems.
 
         Args:
             backbone: The one that this was made from.
             data: The systems.
+            edges: Connect them with what other workers have.
             num_edges: Of this call, as far as they count; when the same systems have had many,
                 radial networks are replaced by tables (float32 only; equal to rounding).
         """
-        arrays = (data.atomic_numbers, data.natoms, data.charge, data.spin)
-        key = (*(array.numpy().tobytes() for array in arrays), tuple(data.dataset))
+        known = _Elsewhere(data.atomic_numbers, None)
+        if edges.halo is not None:
+            # All workers have to come here in every call, whatever each one remembers.
+            routed = backbone.route(data, backbone.embed_system(data), edges)
+            known = _Elsewhere(edges.extended(data.atomic_numbers), routed)
+        arrays = (data.atomic_numbers, known.numbers, data.natoms, data.charge, data.spin)
+        key = (*(array.numpy().tobytes() for array in arrays), tuple(data.dataset), known.key())
         with self._lock:
             systems, seen = self._known.get(key, (None, 0))
             seen += num_edges
             if systems is None:
-                systems = self._prepare(backbone, data, None)
+                systems = self._prepare(backbone, data, known, None)
             if seen >= _WORTH * systems.num_types**2:
-                systems, seen = self._with_tables(backbone, data, systems), _SETTLED
+                systems, seen = self._with_tables(backbone, data, known, systems), _SETTLED
             self._known[key] = (systems, seen)
             self._known.move_to_end(key)
             while len(self._known) > _MAX_SYSTEMS:
@@ -92,11 +118,13 @@ class PreparedSystems:
         ]
         return [list(group) for group in zip(*layers, strict=True)]
 
-    def _with_tables(self, backbone: eSCNMDBackbone, data: AtomicData, systems: Systems) -> Systems:
+    def _with_tables(
+        self, backbone: eSCNMDBackbone, data: AtomicData, elsewhere: _Elsewhere, systems: Systems
+    ) -> Systems:
         """Replace radial networks by tables, where they are as exact in the present dtype."""
         if self._kernel.dtype != torch.float32 or systems.num_types**2 > _MAX_PAIRS:
             return systems
-        types = backbone.element_types(data)
+        types = backbone.element_types(elsewhere.numbers)
         tables = []
         for net in self._radial_networks(backbone):
             own = radial_tables(net, backbone.cutoff, types.source_features, types.target_features)
@@ -106,19 +134,23 @@ class PreparedSystems:
         # They take several MB per pair: only the latest systems have them.
         for key in [key for key, (known, _) in self._known.items() if known.ranks.numel()]:
             del self._known[key]
-        return self._prepare(backbone, data, tables)
+        return self._prepare(backbone, data, elsewhere, tables)
 
     def _radial_networks(self, backbone: eSCNMDBackbone) -> list[RadialMLP]:
         convolutions = [block.edge_wise.so2_conv_1 for block in self._blocks]
         return [backbone.edge_degree_embedding.rad_func, *(conv.rad_func for conv in convolutions)]
 
     def _prepare(
-        self, backbone: eSCNMDBackbone, data: AtomicData, tables: list[list[RadialTable]] | None
+        self,
+        backbone: eSCNMDBackbone,
+        data: AtomicData,
+        elsewhere: _Elsewhere,
+        tables: list[list[RadialTable]] | None,
     ) -> Systems:
         embeddings = backbone.embed_system(data)
-        groups, coefficients = backbone.route(data, embeddings)
+        groups, coefficients = elsewhere.routed or backbone.route(data, embeddings)
         merged = self._experts.get(coefficients)
-        elements = backbone.element_types(data)
+        elements = backbone.element_types(elsewhere.numbers)
         tensors = [
             t.detach().contiguous() for t in self._in_order(backbone, elements, merged, tables)
         ]
@@ -135,6 +167,7 @@ class PreparedSystems:
             embeddings=embeddings.contiguous(),
             charge=data.charge.to(dtype),
             spin=backbone.spin_embedding.effective(data.spin).to(dtype),
+            all_atoms=int(data.natoms.sum()),
             ranks=torch.tensor(ranks, dtype=torch.int32),
             weights=(ctypes.c_void_p * len(tensors))(*(t.data_ptr() for t in tensors)),
             tensors=tensors,

@@ -54,6 +54,9 @@ class Problem(ctypes.Structure):
                 *("invariants", "embeddings", "charge", "spin"),
             )
         ),
+        ("all_atoms", _LONG),
+        ("halo", _LONG),
+        ("exchange", _POINTER),
     )
 
 
@@ -62,7 +65,7 @@ class Systems:
     """What a call needs of the systems, apart from geometry.
 
     Attributes:
-        types: ``[N]`` int64 element type of each atom.
+        types: ``[N]`` int64 element type of each atom, then of those of the halo.
         num_types: T.
         group: ``[N]`` int32; which merged weights.
         num_groups: G.
@@ -71,6 +74,7 @@ class Systems:
         embeddings: ``[B, C]`` of charge, spin and dataset.
         charge: ``[B]`` in the network's dtype.
         spin: ``[B]`` in the network's dtype.
+        all_atoms: Atoms of all systems, those of other workers included.
         ranks: ``[networks, T * T]`` int32; functions per radial table, empty without tables.
         weights: Addresses of the weights in order.
         tensors: What they are addresses of.
@@ -85,6 +89,7 @@ class Systems:
     embeddings: torch.Tensor
     charge: torch.Tensor
     spin: torch.Tensor
+    all_atoms: int
     ranks: torch.Tensor
     weights: ctypes.Array[ctypes.c_void_p]
     tensors: list[torch.Tensor]
@@ -117,7 +122,7 @@ def edge_arrays(source: torch.Tensor, target: torch.Tensor, systems: Systems) ->
             expected="edge_index[1] that never falls",
             fix="Build them with data.with_edges(cutoff), or sort them.",
         )
-    atoms = systems.types.shape[0]
+    atoms = systems.group.shape[0]
     first_edge = torch.zeros(atoms + 1, dtype=torch.int64)
     torch.cumsum(torch.bincount(target, minlength=atoms), 0, out=first_edge[1:])
     pairs = torch.add(systems.types[source], systems.types[target], alpha=systems.num_types)

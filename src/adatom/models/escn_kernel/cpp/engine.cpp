@@ -64,8 +64,9 @@ public:
                 real *to_vectors);
   size_t bytes() const {
     return first_.bytes() + middle_.bytes() + current_.bytes() + normed_.bytes() + kept_.bytes() +
-           to_normed_.bytes();
+           to_normed_.bytes() + seen_.bytes();
   }
+  bool failed() const { return failed_; }
 
 private:
   struct Range {
@@ -80,11 +81,12 @@ private:
 
   Sizes sizes_;
   EdgeLayout layout_;
-  Buffer first_, middle_, current_, normed_, kept_, to_normed_;
+  Buffer first_, middle_, current_, normed_, kept_, to_normed_, seen_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<Range> ranges_;
   size_t kept_rows_ = 0;
   int room_ = 0;
+  bool keeps_seen_ = false, failed_ = false;
 
   size_t row() const { return size_t(layout_.nodes.node_rows) * sizes_.channels; }
   // Features after the messages of layer k. On the way back their place takes, once they are not
@@ -100,7 +102,10 @@ private:
   void start_backward(const Pass &, int rank, const real *to_x, real *to_vectors);
   void layer_forward(const Pass &, int k, int rank);
   void layer_backward(const Pass &, int k, int rank, real *to_x, real *to_vectors);
+  void exchange(const AdatomProblem &p, Exchange kind, real *rows, int64_t count);
+  void see(const Pass &, int k, int rank, bool backward);
   void balance(const AdatomProblem &p, real *x, bool backward);
+  void balance_all(const AdatomProblem &p, real *x, int start, int stop, real wanted);
   template <class Work> void blocks(const AdatomProblem &p, int rank, Work work);
   template <class Work> void tiles(const Pass &, int rank, int64_t first, int64_t last, Work work);
   real *kept(int k, int rank, const AdatomProblem &p, int64_t edge, int count);
@@ -278,6 +283,31 @@ void Engine::normalize(const Pass &c, int k, int rank, const real *x) {
   }
 }
 
+// Exchanges with the others. After a failure nothing is exchanged any more: the results are of no
+// use, but threads must not wait for one that stopped.
+void Engine::exchange(const AdatomProblem &p, Exchange kind, real *rows, int64_t count) {
+  if (!failed_) failed_ = p.exchange(kind, rows, count) != 0;
+}
+
+// Completes what the edges of layer k see by the rows of others. All threads come here after
+// normalize(); those rows are kept for the way back if anything is.
+void Engine::see(const Pass &c, int k, int rank, bool backward) {
+  const AdatomProblem &p = c.p;
+  c.team.wait();
+  if (!p.exchange) return;
+  if (rank == 0) {
+    real *others = normed_.get() + p.atoms * row(), *kept = seen_.get() + size_t(k) * p.halo * row();
+    const size_t bytes = sizeof(real) * p.halo * row();
+    if (backward && keeps_seen_) {
+      if (bytes) std::memcpy(others, kept, bytes);
+    } else {
+      exchange(p, kFill, normed_.get(), (p.atoms + p.halo) * int64_t(row()));
+      if (keeps_seen_ && bytes) std::memcpy(kept, others, bytes);
+    }
+  }
+  c.team.wait();
+}
+
 // Radial weights and, unless the outputs are known, weighted inputs and mapped outputs of a tile.
 void Engine::tile_forward(const Pass &c, const LayerWeights &layer, const Convolution &conv, Worker &w,
                           int64_t edge, int count, real *outputs, bool inputs_only) {
@@ -406,11 +436,12 @@ void Engine::layer_backward(const Pass &c, int k, int rank, real *to_x, real *to
   const LayerWeights &layer = c.w.layers[k];
   Worker &w = *workers_[rank];
   const int C = sizes_.channels, S = layout_.nodes.node_rows;
-  real *own_to_y = to_normed_.get() + size_t(rank) * p.atoms * row();
+  const size_t rows = p.atoms + p.halo;
+  real *own_to_y = to_normed_.get() + rank * rows * row();
   nodes_backward(c, k, rank, to_x);
   normalize(c, k, rank, before_again(p, k));
-  std::fill_n(own_to_y, p.atoms * row(), real(0));
-  c.team.wait();
+  std::fill_n(own_to_y, rows * row(), real(0));
+  see(c, k, rank, true);
   blocks(p, rank, [&](int64_t first, int atoms) {
     const Convolution &conv = layer.groups[p.group[first]];
     const real *gradient = to_x + first * row();
@@ -437,17 +468,37 @@ void Engine::layer_backward(const Pass &c, int k, int rank, real *to_x, real *to
     });
   });
   c.team.wait();
-  for (int64_t a = ranges_[rank].first_atom; a < ranges_[rank].last_atom; ++a) {
+  const auto add_threads = [&](int64_t a) {
     real *sum = to_normed_.get() + a * row();
     for (int other = 1; other < p.threads; ++other) {
-      const real *more = sum + size_t(other) * p.atoms * row();
+      const real *more = sum + other * rows * row();
       for (size_t i = 0; i < row(); ++i) sum[i] += more[i];
     }
+  };
+  for (int64_t a = ranges_[rank].first_atom; a < ranges_[rank].last_atom; ++a) add_threads(a);
+  if (p.exchange) {
+    for (int64_t h = p.halo * rank / p.threads; h < p.halo * (rank + 1) / p.threads; ++h)
+      add_threads(p.atoms + h);
+    c.team.wait();
+    if (rank == 0) exchange(p, kReturn, to_normed_.get(), rows * int64_t(row()));
+    c.team.wait();
+  }
+  for (int64_t a = ranges_[rank].first_atom; a < ranges_[rank].last_atom; ++a) {
+    const real *sum = to_normed_.get() + a * row();
     norm_backward(layout_.nodes, C, layer.norm_1, before_again(p, k) + a * row(),
-                  [&](int s) { return static_cast<const real *>(sum + size_t(s) * C); },
-                  to_x + a * row());
+                  [&](int s) { return sum + size_t(s) * C; }, to_x + a * row());
   }
   c.team.wait();
+}
+
+// The same for one system that others have parts of.
+void Engine::balance_all(const AdatomProblem &p, real *x, int start, int stop, real wanted) {
+  std::vector<real> sums(stop - start, real(0));
+  for (int64_t a = 0; a < p.atoms; ++a)
+    for (int i = start; i < stop; ++i) sums[i - start] += x[a * row() + i];
+  exchange(p, kTotal, sums.data(), stop - start);
+  for (int64_t a = 0; a < p.atoms; ++a)
+    for (int i = start; i < stop; ++i) x[a * row() + i] -= (sums[i - start] - wanted) / real(p.all_atoms);
 }
 
 // Shifts some channels of degree 0 so that they sum to a given total in each system.
@@ -460,6 +511,11 @@ void Engine::balance(const AdatomProblem &p, real *x, bool backward) {
                {p.spin_start, p.spin_stop, static_cast<const real *>(p.spin), 1}};
   for (int turn = 0; turn < 2; ++turn) {
     const auto &kind = kinds[backward ? 1 - turn : turn];
+    if (p.exchange) {
+      const real wanted = backward ? real(0) : kind.totals[0] - kind.offset;
+      if (kind.start < kind.stop) balance_all(p, x, kind.start, kind.stop, wanted);
+      continue;
+    }
     for (int64_t first = 0; first < p.atoms && kind.start < kind.stop;) {
       int64_t last = first;
       while (last < p.atoms && p.system[last] == p.system[first]) ++last;
@@ -484,13 +540,16 @@ void Engine::forward(const AdatomProblem &p, real *scalars, real *spherical) {
   first_.reserve(p.atoms * row());
   middle_.reserve(size_t(p.layers) * p.atoms * row());
   current_.reserve(p.atoms * row());
-  normed_.reserve(p.atoms * row());
+  normed_.reserve((p.atoms + p.halo) * row());
+  keeps_seen_ = p.exchange && p.kept_bytes > 0;
+  failed_ = false;
+  if (keeps_seen_) seen_.reserve(size_t(p.layers) * p.halo * row());
   kept_.reserve(size_t(p.layers) * kept_rows_ * layout_.outputs);
   team.run([&](int rank) {
     start_features(c, rank);
     for (int k = 0; k < p.layers; ++k) {
       normalize(c, k, rank, k ? current_.get() : first_.get());
-      team.wait();
+      see(c, k, rank, false);
       layer_forward(c, k, rank);
       team.wait();
       if (rank == 0) balance(p, current_.get(), false);
@@ -512,7 +571,7 @@ void Engine::backward(const AdatomProblem &p, const real *to_scalars, const real
   const RotationTables tables(layout_.nodes, weights.coupling, weights.scales, weights.generators);
   Team team(p.threads);
   const Pass c{p, weights, tables, team};
-  to_normed_.reserve(size_t(p.threads) * p.atoms * row());
+  to_normed_.reserve(size_t(p.threads) * (p.atoms + p.halo) * row());
   team.run([&](int rank) {
     const int C = sizes_.channels;
     // The last features are needed here only; their place takes the gradient.
@@ -570,17 +629,19 @@ int64_t adatom_engine_bytes(const void *engine) {
 }
 
 int32_t adatom_forward(void *engine, const AdatomProblem *p, void *scalars, void *spherical) {
-  return guarded([&] {
-    static_cast<Engine *>(engine)->forward(*p, static_cast<real *>(scalars), static_cast<real *>(spherical));
-  });
+  Engine &e = *static_cast<Engine *>(engine);
+  const int32_t status = guarded(
+      [&] { e.forward(*p, static_cast<real *>(scalars), static_cast<real *>(spherical)); });
+  return status ? status : e.failed() ? 3 : 0;
 }
 
 int32_t adatom_backward(void *engine, const AdatomProblem *p, const void *to_scalars,
                         const void *to_spherical, void *to_vectors) {
-  return guarded([&] {
-    static_cast<Engine *>(engine)->backward(*p, static_cast<const real *>(to_scalars),
-                                            static_cast<const real *>(to_spherical),
-                                            static_cast<real *>(to_vectors));
+  Engine &e = *static_cast<Engine *>(engine);
+  const int32_t status = guarded([&] {
+    e.backward(*p, static_cast<const real *>(to_scalars), static_cast<const real *>(to_spherical),
+               static_cast<real *>(to_vectors));
   });
+  return status ? status : e.failed() ? 3 : 0;
 }
 }

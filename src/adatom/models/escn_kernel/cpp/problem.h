@@ -20,8 +20,16 @@ struct AdatomProblem {
   const void *invariants;      // [atoms, C]: what degree 0 starts from
   const void *embeddings;      // [systems, C]: charge, spin and dataset
   const void *charge, *spin;   // [systems]: sums that balanced channels get
+  // Where others have the rest of one system: atoms in it, rows of others that sources number after
+  // the own ones, and what exchanges them. It returns 0 unless it failed.
+  int64_t all_atoms, halo;
+  int32_t (*exchange)(int32_t kind, void *rows, int64_t count);
 };
 }
+
+// What is exchanged: rows of others are filled in; they are added to the owners' rows; numbers are
+// replaced by their sums over all.
+enum Exchange : int32_t { kFill = 0, kReturn = 1, kTotal = 2 };
 
 struct LayerWeights {
   Norm norm_1;
