@@ -79,6 +79,14 @@ BISPECTRUM = {
     "weights": [0.6, 1.0, 0.8],
 }
 
+SOAP = {
+    "kind": "SOAP",
+    "species": ["H", "C", "O"],
+    "cutoffs": SYMMETRY_FUNCTIONS["cutoffs"],
+    "n_max": 3,
+    "l_max": 2,
+}
+
 SUBJECTS = {
     "toy": Subject(lambda: (ToyBackbone(), ToyHead()), charges=(0, 1)),
     "gcn": with_default_head(GraphConvModel, cutoff=4.5),
@@ -92,6 +100,7 @@ SUBJECTS = {
         per_element=False,
     ),
     "bispectrum": with_default_head(DescriptorNetwork, descriptor=BISPECTRUM),
+    "soap": with_default_head(DescriptorNetwork, descriptor=SOAP),
     "gaanet": with_default_head(GAANet, cutoff=3.0, hidden_dim=8, depth=1),
     "gaanet-rank1": with_default_head(GAANet, cutoff=4.5, hidden_dim=8, rank=1, readout="mean"),
     **{

@@ -84,11 +84,11 @@ def spherical_bessel_basis(
         ``[L, E, num_radial]``, in the dtype of ``distances``.
     """
     table = _chebyshev_table(num_spherical, num_radial, distances.dtype, distances.device)
-    polynomials = _chebyshev_polynomials(distances.clamp(max=1.0), table.shape[1])
+    polynomials = chebyshev_polynomials(distances.clamp(max=1.0), table.shape[1])
     return torch.matmul(polynomials, table)
 
 
-def _chebyshev_polynomials(x: torch.Tensor, count: int) -> torch.Tensor:
+def chebyshev_polynomials(x: torch.Tensor, count: int) -> torch.Tensor:
     """Return ``T_0 .. T_(count - 1)`` of ``x [E]``, ``[E, count]``.
 
     Each step doubles their number by ``T_(m+k) = 2 T_m T_k - T_(m-k)``.

@@ -21,6 +21,7 @@ DESCRIPTORS: dict[str, dict[str, Any]] = {
             ["g5", 4, 1, 0.1],
         ],
     },
+    "Bispectrum": {"jmax": 2.5, "rmin0": 0.2, "bzero_flag": True, "weights": [1.0, 0.7]},
 }  # fmt: skip
 
 
@@ -60,7 +61,7 @@ def make_potential(
         datasets=["default"],
         element_references=references,
     )
-    domain = Domain(elements=(6, 14))
+    domain = Domain(elements=(6, 14), charges=(0,))
     return Potential(backbone, head, [task], {"default": domain}).double().eval()
 
 

@@ -9,15 +9,16 @@ from ase.build import bulk
 from kim_descriptors import DESCRIPTORS, direct, make_potential
 from kim_systems import named_systems, random_cell, silicon_carbide
 
-from adatom.core.errors import ConfigError, DataError, UnknownNameError
+from adatom.core.errors import ConfigError, OutOfDomainError, UnknownNameError
 from adatom.data.ase_convert import from_ase
 from adatom.deploy.kim import descriptor_export
 from adatom.deploy.kim.calculator import KimCalculator
 from adatom.deploy.kim.configuration import Configuration, make_configuration
-from adatom.deploy.kim.descriptor_export import export_descriptor_model
 from adatom.deploy.kim.descriptor_file import read_descriptor_file
 from adatom.deploy.kim.descriptor_function import descriptor_function
 from adatom.deploy.kim.emulator import emulate
+from adatom.deploy.kim.export import ExportOptions, export_potential
+from adatom.deploy.kim.export_check import ExportError
 from adatom.deploy.kim.items import install_item
 from adatom.deploy.kim.kim_model import KimModel
 from adatom.deploy.kim.libkim import KimError
@@ -29,6 +30,12 @@ from adatom.models.energy_head import EnergyHead
 from adatom.models.gcn import GraphConvModel
 
 NAME = "Descriptor__MO_300000000000_000"
+
+
+def export(potential, folder, name=NAME, **options):
+    """Write a model of the pattern descriptor and return its folder."""
+    chosen = ExportOptions(name=name, pattern="descriptor", **options)
+    return export_potential(potential, chosen, folder, provenance={}).folder
 
 
 def shuffled(configuration: Configuration) -> Configuration:
@@ -58,7 +65,7 @@ def emulated(folder, atoms, **kwargs):
 def test_folder_gives_what_the_potential_gives(kind, tmp_path):
     potential = make_potential(kind)
     potential.backbone.learn_scales([from_ase(silicon_carbide(1))])
-    folder = export_descriptor_model(potential, tmp_path / "model", NAME)
+    folder = export(potential, tmp_path / "model")
     assert read_parameter_file(folder / "adatom.param").descriptor == kind.lower()
     for label, atoms in named_systems().items():
         energy, forces = direct(potential, atoms)
@@ -69,7 +76,7 @@ def test_folder_gives_what_the_potential_gives(kind, tmp_path):
 
 def test_a_single_species_may_have_a_network_and_a_reference_of_its_own(tmp_path):
     potential = make_potential("SymmetryFunctions", ("Si",), per_element=True)
-    folder = export_descriptor_model(potential, tmp_path / "model", NAME)
+    folder = export(potential, tmp_path / "model")
     atoms = bulk("Si")
     energy, _ = direct(potential, atoms)
     assert emulated(folder, atoms)[1].energy == pytest.approx(energy, abs=1e-10)
@@ -86,22 +93,44 @@ def test_a_single_species_may_have_a_network_and_a_reference_of_its_own(tmp_path
 )
 def test_what_the_driver_could_not_tell_apart_is_refused(changes, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
-        export_descriptor_model(
-            make_potential("SymmetryFunctions", **changes), tmp_path / "model", NAME
-        )
+        export(make_potential("SymmetryFunctions", **changes), tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_options_that_the_pattern_cannot_follow_are_refused(tmp_path):
+    potential = make_potential("SymmetryFunctions")
+    for error, options, message in (
+        (ConfigError, {"species": ("Si",)}, "those of the descriptor, Si, C"),
+        (ConfigError, {"composition": "SiC"}, "no weights depend on it"),
+        (ConfigError, {"backend": "aotinductor"}, "the backend script"),
+        (OutOfDomainError, {"charge": 1}, "charge 1"),
+    ):
+        with pytest.raises(error, match=message):
+            export(potential, tmp_path / "model", **options)
+
+
+def test_single_precision_is_that_of_the_layers_only(tmp_path):
+    potential = make_potential("SymmetryFunctions")
+    folder = export(potential, tmp_path / "model", dtype=torch.float32)
+    atoms = silicon_carbide(1)
+    energy, forces = direct(potential, atoms)
+    configuration, found = emulated(folder, atoms)
+    assert read_model_json(folder)[0].dtype == "float32"
+    assert found.energy == pytest.approx(energy, abs=1e-4)
+    assert abs(found.energy - energy) > 1e-12
+    assert configuration.onto_atoms(found.forces) == pytest.approx(forces, abs=1e-4)
 
 
 def test_other_networks_and_datasets_are_refused(tmp_path):
     potential = make_potential("SymmetryFunctions")
-    with pytest.raises(UnknownNameError, match="Unknown dataset 'other'"):
-        export_descriptor_model(potential, tmp_path / "model", NAME, dataset="other")
+    with pytest.raises(UnknownNameError, match="Unknown task 'other'"):
+        export(potential, tmp_path / "model", dataset="other")
     potential.head = EnergyHead(6, None, reduce="mean")
     with pytest.raises(ConfigError, match="sums over atoms"):
-        export_descriptor_model(potential, tmp_path / "model", NAME)
+        export(potential, tmp_path / "model")
     potential.backbone = GraphConvModel()
     with pytest.raises(ConfigError, match="GraphConvModel has no descriptor"):
-        export_descriptor_model(potential, tmp_path / "model", NAME)
+        export(potential, tmp_path / "model")
 
 
 def test_a_wrong_model_is_not_written(tmp_path, monkeypatch):
@@ -110,8 +139,8 @@ def test_a_wrong_model_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr(
         descriptor_export, "descriptor_file_text", lambda _: text.replace("1.1 ", "1.2 ")
     )
-    with pytest.raises(DataError, match="differ by"):
-        export_descriptor_model(potential, tmp_path / "model", NAME)
+    with pytest.raises(ExportError, match="differs from the potential by"):
+        export(potential, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 
 
@@ -122,7 +151,7 @@ def installed(request, kim_driver, tmp_path_factory):
     number = list(DESCRIPTORS).index(request.param)
     name = f"Descriptor__MO_30000000000{number}_000"
     folder = tmp_path_factory.mktemp("model") / name
-    export_descriptor_model(potential, folder, name)
+    export(potential, folder, name)
     install_model(folder, "environment")
     return potential, name, folder
 
@@ -168,7 +197,7 @@ def test_driver_and_python_agree_particle_by_particle(installed):
 def test_driver_names_what_is_wrong_with_a_file(kim_driver, tmp_path, number, old, new, message):
     name = f"Descriptor__MO_31000000000{number}_000"
     folder = tmp_path / "model"
-    export_descriptor_model(make_potential("SymmetryFunctions"), folder, name)
+    export(make_potential("SymmetryFunctions"), folder, name)
     file = folder / "descriptor.dat"
     text = file.read_text()
     assert old in text

@@ -17,6 +17,10 @@ SETTINGS = {
             ["g4", 2.5, -1, 0.05], ["g4", 1, 1, 1 / 3], ["g1"], ["g3", 1.3], ["g2", 0.5, 1.0],
         ],
     },
+    "Bispectrum": {
+        **TWO, "jmax": 1.5, "rfac0": 0.9, "diagonalstyle": 0, "rmin0": 0.25, "switch_flag": False,
+        "bzero_flag": True, "weights": [1.0, 1 / 3],
+    },
 }  # fmt: skip
 
 #: As kliff writes it, with its layout and comments.
@@ -96,6 +100,55 @@ def test_kliff_is_understood(tmp_path):
         ],
     }
     assert found.descriptor().width == 4
+
+
+def test_bispectrum_of_kliff_is_understood(tmp_path):
+    text = (
+        KLIFF.partition("#====")[0]
+        + """cos  # cutoff type
+
+2  # number of species
+
+# species 1    species 2    cutoff
+Si  Si  5.0
+Si  C  5.0
+C  Si  5.0
+C  C  5.0
+
+# jmax
+4
+
+# rfac0
+0.99363
+
+# diagonalstyle
+3
+
+# rmin0
+0
+
+# switch_flag
+1
+
+# bzero_flag
+0
+
+# weights
+1.0    0.5
+
+"""
+    )
+    found = read(text, "bispectrum", tmp_path).descriptor(["C", "Si"])
+    assert found.width == 55
+    assert found.weights == (0.5, 1.0)
+    for old, new, message in (
+        ("# jmax\n4", "1.2", "multiple of 1/2"),
+        ("# switch_flag\n1", "2", "'2' for switch_flag. Expected 0, 1"),
+        ("1.0    0.5", "1.0", "ends before a weight"),
+        ("1.0    0.5", "1.0 0.5 0.2", "'0.2' where it should end"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read(text.replace(old, new), "Bispectrum", tmp_path)
 
 
 def test_species_come_in_the_order_of_the_model(tmp_path):

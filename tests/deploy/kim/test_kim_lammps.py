@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import re
-import shutil
-import subprocess
 from dataclasses import dataclass
 
 import ase.io
 import numpy as np
 import pytest
 from ase import Atoms, units
+from kim_lammps import BAR, need_lammps, run_lammps
 from kim_systems import silicon_carbide
 from kim_toys import GraphToy, RawToy, description, direct
-
-from adatom.deploy.kim.doctor import examine
-
-pytestmark = pytest.mark.slow
-
-#: eV/angstrom^3 in bar as LAMMPS has it; its constants of nature are older than those of ASE.
-BAR = 1.6021765e6
 
 SCRIPT = """
 kim init {name} {units}
@@ -56,11 +47,7 @@ class Run:
 @pytest.fixture
 def lammps(tmp_path, kim_driver):
     """Return a function that runs LAMMPS on atoms."""
-    missing = [
-        each for each in examine() if each.what in ("LAMMPS with KIM", "MPI") and not each.found
-    ]
-    if missing:
-        pytest.skip("; ".join(f"needs {each.what}: {each.fix}" for each in missing))
+    need_lammps()
 
     def run(
         name: str, atoms: Atoms, *, ranks: int = 1, units: str = "metal", skin: float = 1.0
@@ -70,25 +57,16 @@ def lammps(tmp_path, kim_driver):
         ase.io.write(folder / "data.atoms", atoms, format="lammps-data", specorder=["Si", "C"])
         boundary = " ".join("p" if periodic else "m" for periodic in atoms.pbc)
         timestep = 0.0005 if units == "metal" else 0.5
-        (folder / "in.test").write_text(
-            SCRIPT.format(name=name, units=units, boundary=boundary, skin=skin, timestep=timestep)
+        script = SCRIPT.format(
+            name=name, units=units, boundary=boundary, skin=skin, timestep=timestep
         )
-        command = [shutil.which("lmp"), "-in", "in.test", "-log", "log.test"]
-        if ranks > 1:
-            # That of LAMMPS, not one that a Python package brought along.
-            options = "--allow-run-as-root --oversubscribe --bind-to none"
-            command = ["/usr/bin/mpirun", *options.split(), "-np", str(ranks), *command]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-1000:]
-        log = (folder / "log.test").read_text()
-        table = log[log.index("\nStep") :].split("Loop time")[0].splitlines()[2:]
-        rows = [line.split() for line in table if re.match(r"^\s*\d+ ", line)]
+        (thermo,) = run_lammps(folder, script, ranks=ranks)
         blocks = (folder / "atoms.dump").read_text().split("ITEM: ATOMS")[1:]
         atoms_at = [
             np.array([line.split() for line in block.split("ITEM:")[0].splitlines()[1:]])
             for block in blocks
         ]
-        return Run(np.array(rows, dtype=float), [each.astype(float) for each in atoms_at])
+        return Run(thermo, [each.astype(float) for each in atoms_at])
 
     return run
 

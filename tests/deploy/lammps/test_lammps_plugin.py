@@ -12,7 +12,6 @@ import ase.units
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.calculators.calculator import Calculator
 from lammps_cases import REAL, Output
 
 from adatom.deploy.kim.portable_model import write_portable_model
@@ -47,31 +46,6 @@ dump_modify 1 sort id format float %20.14g
 timestep {timestep}
 {what}
 """
-
-
-class ToyCalculator(Calculator):
-    """A toy in its cell, without ghosts and lists."""
-
-    implemented_properties = ("energy", "forces", "stress", "energies", "stresses")
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def calculate(self, atoms=None, properties=("energy",), system_changes=("positions",)):
-        from kim_toys import direct
-
-        super().calculate(atoms, properties, system_changes)
-        found = direct(self.model, atoms)
-        # direct() has the order xx, yy, zz, yz, xz, xy of ASE.
-        stresses = np.repeat(found.stress[None] / len(atoms), len(atoms), axis=0)
-        self.results = {
-            "energy": found.energy,
-            "energies": found.energies,
-            "forces": found.forces,
-            "stress": found.stress,
-            "stresses": stresses,
-        }
 
 
 @pytest.fixture(scope="module", params=["RawToy", "GraphToy"])
@@ -185,6 +159,8 @@ def test_the_trajectory_is_that_of_fix_external(toy, lammps, tmp_path, monkeypat
     )
     lines = [line for line in script.splitlines() if not line.startswith(("plugin", "pair_"))]
     Path("in.test").write_text("\n".join(lines))
+    from toy_calculator import ToyCalculator
+
     run_lammps("in.test", ToyCalculator(model), "Si C", log="log.test", screen="none")
     found = Output.read(Path("log.test"), Path("atoms.dump"))
     # Without the parts of the virial per atom, which are a matter of definition.

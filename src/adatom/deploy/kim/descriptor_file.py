@@ -31,6 +31,7 @@ from adatom.core.errors import AdatomError, ConfigError, DataError, unknown_name
 from adatom.core.files import require_readable
 from adatom.deploy.kim.descriptor_words import Words, is_number
 from adatom.nn.descriptors.base import Descriptor
+from adatom.nn.descriptors.bispectrum import Bispectrum
 from adatom.nn.descriptors.build import KINDS, build_descriptor
 from adatom.nn.descriptors.symmetry_functions import PARAMETERS, SymmetryFunctions
 
@@ -124,6 +125,8 @@ def descriptor_file_text(descriptor: Descriptor) -> str:
     ]
     if isinstance(descriptor, SymmetryFunctions):
         return "\n\n".join(head + _symmetry_function_blocks(descriptor)) + "\n"
+    if isinstance(descriptor, Bispectrum):
+        return "\n\n".join(head + _bispectrum_blocks(descriptor)) + "\n"
     raise ConfigError(
         f"{type(descriptor).__name__} has no file format", expected=f"one of: {', '.join(KINDS)}"
     )
@@ -141,7 +144,8 @@ def _read(kind: str, words: Words) -> dict[str, Any]:
         )
     species, cutoffs = words.pair_cutoffs()
     found: dict[str, Any] = {"species": list(species), "cutoffs": cutoffs}
-    del kind
+    if kind == "Bispectrum":
+        return found | _read_bispectrum(words, len(species))
     return found | _read_symmetry_functions(words)
 
 
@@ -192,6 +196,32 @@ def _read_normalization(words: Words, width: int) -> None:
             expected="means 0 and standard deviations 1",
             fix="Make this the first step of the network, as adatom's export does.",
         )
+
+
+def _read_bispectrum(words: Words, count: int) -> dict[str, Any]:
+    return {
+        "jmax": words.number("jmax"),
+        "rfac0": words.number("rfac0"),
+        "diagonalstyle": words.whole("diagonalstyle"),
+        "rmin0": words.number("rmin0"),
+        "switch_flag": words.flag("switch_flag"),
+        "bzero_flag": words.flag("bzero_flag"),
+        "weights": [words.number("a weight of a species") for _ in range(count)],
+    }
+
+
+def _bispectrum_blocks(descriptor: Bispectrum) -> list[str]:
+    values: dict[str, float | int | str] = {
+        # The published reader takes whole numbers only.
+        "jmax": int(descriptor.jmax) if descriptor.jmax.is_integer() else descriptor.jmax,
+        "rfac0": descriptor.rfac0,
+        "diagonalstyle": descriptor.diagonalstyle,
+        "rmin0": int(descriptor.rmin0) if descriptor.rmin0.is_integer() else descriptor.rmin0,
+        "switch_flag": int(descriptor.smooth),
+        "bzero_flag": int(descriptor.bzero_flag),
+        "weights": "    ".join(map(repr, descriptor.weights)),
+    }
+    return [f"# {name}\n{value}" for name, value in values.items()]
 
 
 def _symmetry_function_blocks(descriptor: SymmetryFunctions) -> list[str]:

@@ -22,7 +22,7 @@ from adatom.deploy.kim.description import Backend, ModelDescription, Pattern
 from adatom.deploy.kim.emulator import Forward
 from adatom.deploy.kim.export_check import Expected, predict_natively, require_agreement
 from adatom.deploy.kim.exported_model import load_exported, save_traced_program
-from adatom.deploy.kim.portable_model import write_portable_model
+from adatom.deploy.kim.portable_model import require_free, write_portable_model
 from adatom.deploy.kim.sample_structures import sample_structures
 from adatom.deploy.kim.scripted_model import quiet_torchscript, save_traced
 from adatom.deploy.kim.self_test import FILE_NAME as SELF_TEST
@@ -74,7 +74,7 @@ class ExportedModel:
         folder: Of the portable model.
         description: What the network takes and gives.
         differences: The largest difference by quantity; see
-            :func:`adatom.deploy.kim.export_check.require_agreement`. Empty for descriptor models.
+            :func:`adatom.deploy.kim.export_check.require_agreement`.
     """
 
     folder: Path
@@ -108,6 +108,7 @@ def export_potential(
         UnknownNameError: If there is no such dataset or species.
         FileAccessError: If the folder cannot be written.
     """
+    require_free(folder, overwrite=overwrite)
     dataset = _dataset(potential, options.dataset)
     facts = {
         **provenance,
@@ -312,20 +313,12 @@ def _export_descriptor(
     overwrite: bool,
 ) -> ExportedModel:
     from adatom.deploy.kim.descriptor_export import export_descriptor_model
-    from adatom.deploy.kim.model_json import read_model_json
 
     if options.backend != "torchscript":
         raise ConfigError(
             "Descriptors are computed by the driver, which differentiates the network",
             expected="the backend script for the pattern descriptor",
         )
-    written = export_descriptor_model(
-        potential,
-        folder,
-        options.name,
-        dataset=options.dataset,
-        provenance=provenance,
-        title=title,
-        overwrite=overwrite,
+    return export_descriptor_model(
+        potential, options, folder, provenance=provenance, title=title, overwrite=overwrite
     )
-    return ExportedModel(written, read_model_json(written)[0], {})

@@ -14,6 +14,7 @@ from adatom.data.ase_convert import from_ase
 from adatom.deploy.kim.configuration import Configuration, Floats, make_configuration
 from adatom.deploy.kim.description import ModelDescription
 from adatom.deploy.kim.emulator import Forward, emulate
+from adatom.deploy.kim.inputs import DescriptorFunction
 from adatom.deploy.kim.results import COLUMNS, ROWS, Results
 from adatom.inference.predict_unit import MLIPPredictUnit
 
@@ -71,6 +72,7 @@ def require_agreement(
     description: ModelDescription,
     structures: Mapping[str, Atoms],
     expected: Mapping[str, Expected],
+    descriptor: DescriptorFunction | None = None,
 ) -> dict[str, float]:
     """Evaluate a model as the driver does, and compare.
 
@@ -79,6 +81,7 @@ def require_agreement(
         description: What it takes and gives.
         structures: By kind.
         expected: What the potential gives for each.
+        descriptor: Needed for the pattern ``"descriptor"``, which has no virials of atoms.
 
     Returns:
         The largest difference of each quantity, relative to the larger of 1 and its greatest
@@ -93,8 +96,14 @@ def require_agreement(
     for kind, atoms in structures.items():
         codes = {symbol: code for code, symbol in enumerate(description.species)}
         configuration = make_configuration(atoms, codes, description.influence_distance)
-        with torch.no_grad():
-            found = emulate(forward, description, configuration, particle_virial=True)
+        with torch.set_grad_enabled(descriptor is not None):
+            found = emulate(
+                forward,
+                description,
+                configuration,
+                particle_virial=descriptor is None,
+                descriptor=descriptor,
+            )
         for name, difference in _differences(found, configuration, expected[kind]):
             largest[name] = max(largest.get(name, 0.0), difference)
             # NaN is within no tolerance.

@@ -80,8 +80,17 @@ def write_portable_model(
     return target
 
 
-def _empty_folder(folder: Path, *, overwrite: bool) -> Path:
-    """Return the folder, made or emptied of an earlier portable model."""
+def require_free(folder: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Refuse a folder that a portable model cannot be written to.
+
+    Args:
+        folder: May be missing.
+        overwrite: Whether an earlier portable model may be replaced.
+
+    Raises:
+        FileAccessError: If the folder has other files, or any and ``overwrite`` is False.
+    """
+    folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise FileAccessError(f"{str(folder)!r} is a file", expected="a folder to write to")
     if folder.is_dir() and any(folder.iterdir()):
@@ -95,6 +104,12 @@ def _empty_folder(folder: Path, *, overwrite: bool) -> Path:
                 f"The folder {str(folder)!r} holds no portable model of adatom",
                 fix="Choose another; only such folders are overwritten.",
             )
+
+
+def _empty_folder(folder: Path, *, overwrite: bool) -> Path:
+    """Return the folder, made or emptied of an earlier portable model."""
+    require_free(folder, overwrite=overwrite)
+    if folder.is_dir() and any(folder.iterdir()):
         shutil.rmtree(folder)
     folder.mkdir(parents=True, exist_ok=True)
     return folder

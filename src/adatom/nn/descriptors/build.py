@@ -16,6 +16,7 @@ KINDS: Mapping[str, str] = MappingProxyType(
     {
         "SymmetryFunctions": "adatom.nn.descriptors.symmetry_functions",
         "Bispectrum": "adatom.nn.descriptors.bispectrum",
+        "SOAP": "adatom.nn.descriptors.soap",
     }
 )
 

@@ -147,6 +147,7 @@ std::unique_ptr<Formula> read_formula(std::string const& kind, Words& words,
     throw Failure("Its longest cutoff is " + std::to_string(longest) +
                   " angstrom, and that of the parameter file is " +
                   std::to_string(description.cutoff) + ".");
+  if (kind == "bispectrum") return read_bispectrum(words, std::move(cutoffs), device);
   return read_symmetry_functions(words, std::move(cutoffs), device);
 }
 
@@ -155,9 +156,9 @@ std::unique_ptr<Formula> read_formula(std::string const& kind, Words& words,
 std::unique_ptr<Descriptor> load_descriptor(std::string const& kind, std::string const& path,
                                             ModelDescription const& description,
                                             torch::Device device) {
-  if (kind != "symmetryfunctions")
+  if (kind != "symmetryfunctions" && kind != "bispectrum")
     throw Failure("This driver does not know the descriptor '" + kind +
-                  "'; expected SymmetryFunctions.");
+                  "'; expected SymmetryFunctions or Bispectrum.");
   if (path.empty())
     throw Failure("The model has the descriptor '" + kind + "' and no file that ends in .dat.");
   std::ifstream stream(path);

@@ -42,8 +42,9 @@ PairCutoffs::PairCutoffs(Words& words, std::vector<std::string> const& species,
       if (pair == found.end())
         throw Failure("It gives no cutoff for " + species[i] + "-" + species[j] + ".");
       table.push_back(pair->second);
-      longest_ = std::max(longest_, pair->second);
     }
+  longest_ = *std::max_element(table.begin(), table.end());
+  shortest_ = *std::min_element(table.begin(), table.end());
   table_ = torch::tensor(table, torch::kFloat64).view({size, size}).to(device);
 }
 

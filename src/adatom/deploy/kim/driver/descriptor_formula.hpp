@@ -42,13 +42,14 @@ class PairCutoffs {
   torch::Tensor of(torch::Tensor const& first_species, torch::Tensor const& second_species) const;
 
   double longest() const { return longest_; }
+  double shortest() const { return shortest_; }
 
   // The position in the model's species of each species of the file, in the order of the file.
   std::vector<std::size_t> const& file_order() const { return file_order_; }
 
  private:
   torch::Tensor table_;  // f64[S,S]
-  double longest_ = 0.0;
+  double longest_ = 0.0, shortest_ = 0.0;
   std::vector<std::size_t> file_order_;
 };
 
@@ -57,5 +58,6 @@ torch::Tensor cosine_cutoff(torch::Tensor const& distances, torch::Tensor const&
 
 std::unique_ptr<Formula> read_symmetry_functions(Words& words, PairCutoffs cutoffs,
                                                  torch::Device device);
+std::unique_ptr<Formula> read_bispectrum(Words& words, PairCutoffs cutoffs, torch::Device device);
 
 }  // namespace adatom_kim

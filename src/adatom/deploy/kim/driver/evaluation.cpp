@@ -9,6 +9,7 @@
 
 #include "failure.hpp"
 #include "particle_virial.hpp"
+#include "times.hpp"
 
 namespace adatom_kim {
 namespace {
@@ -49,7 +50,9 @@ class Evaluation {
     options.vectors = wanted_.particle_virial && says().edge_vectors;
     options.descriptor = network_.descriptor.get();
     inputs_ = make_inputs(says(), atoms_, geometry_, options);
+    Stopwatch const watch;
     outputs_ = network_.backend->run(inputs_.arguments);
+    results_.network_seconds = watch.seconds();
     require_outputs();
     torch::Tensor const energy = outputs_[0].sum();
     results_.energy = energy.detach().to(torch::kCPU, torch::kFloat64).item<double>();
@@ -117,8 +120,10 @@ class Evaluation {
     if (!energy.requires_grad()) return require_nothing_to_derive();
     torch::autograd::variable_list leaves = {inputs_.coordinates};
     for (PairTensors const& pair : inputs_.pairs) leaves.push_back(pair.vectors);
+    Stopwatch const watch;
     auto const gradients =
         torch::autograd::grad({energy}, leaves, {}, std::nullopt, false, /*allow_unused=*/true);
+    results_.network_seconds += watch.seconds();
     bool some = false;
     for (torch::Tensor const& gradient : gradients) some = some || gradient.defined();
     if (!some) return require_nothing_to_derive();

@@ -20,6 +20,7 @@ struct Results {
   std::vector<double> forces;             // [3N] -dE/dx of all atoms, ghosts too
   std::vector<double> particle_energies;  // [N] zero for ghosts
   std::vector<double> particle_virial;    // [6N] 11,22,33,23,31,12; their sum is the virial
+  double network_seconds = 0.0;           // spent in the network and its derivative
 };
 
 struct Network {

@@ -92,6 +92,7 @@ void write(KimModel const& model, Configuration const& atoms, Results const& res
 }  // namespace
 
 void compute(KimModel const& model, KIM::ModelComputeArguments const& arguments) {
+  Stopwatch const watch;
   Targets const targets = targets_of(model, arguments);
   Configuration const atoms = read_configuration(model, arguments);
   Results results;
@@ -116,6 +117,7 @@ void compute(KimModel const& model, KIM::ModelComputeArguments const& arguments)
     results = evaluate(model.network, atoms, geometry, wanted);
   }
   write(model, atoms, results, targets);
+  model.times.add(watch.seconds(), results.network_seconds);
 }
 
 }  // namespace adatom_kim

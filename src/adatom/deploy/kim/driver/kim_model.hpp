@@ -5,6 +5,7 @@
 
 #include "environment.hpp"
 #include "evaluation.hpp"
+#include "times.hpp"
 #include "units.hpp"
 
 namespace adatom_kim {
@@ -13,6 +14,7 @@ struct KimModel {
   Network network;
   Units units;
   int threads = 1;
+  Times times{process_variable("ADATOM_KIM_TIMES")};
   std::vector<std::int64_t> species_values;  // by KIM's code: a code, or an atomic number
 
   // KIM keeps pointers to these.
