@@ -30,9 +30,7 @@ def main() -> None:
     )
     last = result.thermo
     edge = last["Volume"] ** (1 / 3)
-    print(
-        f"step {last['Step']:.0f}: {last['PotEng'] / 8:.3f} eV/atom, lattice {edge:.3f} angstrom"
-    )
+    print(f"step {last['Step']:.0f}: {last['PotEng'] / 8:.3f} eV/atom, lattice {edge:.3f} angstrom")
     print(f"energies and forces were computed {result.evaluations} times; see log.lammps")
 
 
