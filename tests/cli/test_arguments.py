@@ -3,7 +3,7 @@ from typing import Literal
 
 import pytest
 
-from adatom.cli.arguments import run_function, run_functions
+from adatom.cli.arguments import run_function, run_functions, with_lists
 from adatom.core.errors import AdatomError, ConfigError
 
 
@@ -225,3 +225,17 @@ def test_errors_of_the_function_itself_pass_through():
 
     with pytest.raises(TypeError, match="thing"):
         run_function(broken, ["thing"], "adatom break")
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (["a", "--species", "Si", "O"], ["a", "--species", '["Si", "O"]']),
+        (["--species", "Si", "--charge", "-1"], ["--species", '["Si"]', "--charge", "-1"]),
+        (["--species", "[Si, O]", "a"], ["--species", '["[Si, O]", "a"]']),
+        (["--species", "[Si, O]"], ["--species", "[Si, O]"]),
+        (["--species"], ["--species"]),
+    ],
+)
+def test_words_after_an_option_become_a_list(given, meant):
+    assert with_lists(given, "--species") == meant

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import json
 import sys
 import types
 import typing
@@ -134,6 +135,37 @@ def run_functions(
         name: _evaluated(function) for name, function in functions.items()
     }
     return auto_cli(components, args=list(arguments), prog=prog, parser_class=Parser)
+
+
+def with_lists(arguments: Sequence[str], *options: str) -> list[str]:
+    """Make a list of the words that follow an option: ``--species Si O`` as ``["Si", "O"]``.
+
+    Args:
+        arguments: The command line.
+        options: Those that take lists, such as ``"--species"``. A list that is spelled as one
+            (``[Si, O]``) stays as it is.
+    """
+    rewritten: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        rewritten.append(word)
+        if word not in options:
+            continue
+        values = leading_values(rest)
+        if len(values) == 1 and values[0].startswith("["):
+            rewritten += values
+        elif values:
+            rewritten.append(json.dumps(values))
+    return rewritten
+
+
+def leading_values(rest: list[str]) -> list[str]:
+    """Take words off the front, up to the next option (a negative number is none)."""
+    values = []
+    while rest and not (rest[0].startswith("-") and not rest[0][1:2].isdigit()):
+        values.append(rest.pop(0))
+    return values
 
 
 def _evaluated(function: Callable[..., Any]) -> Callable[..., Any]:

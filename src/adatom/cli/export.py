@@ -8,14 +8,15 @@ from typing import Literal
 
 def main(arguments: list[str]) -> None:
     """Run ``adatom export kim``."""
-    from adatom.cli.arguments import run_functions
+    from adatom.cli.arguments import run_functions, with_lists
 
     functions: dict[str, Callable[..., None]] = {"kim": kim}
-    run_functions(functions, arguments, "adatom export")
+    run_functions(functions, with_lists(arguments, "--species"), "adatom export")
 
 
 def kim(
     checkpoint: str,
+    *,
     name: str,
     pattern: Literal["raw", "graph", "descriptor"] = "graph",
     backend: Literal["script", "aoti"] = "script",
@@ -38,7 +39,7 @@ def kim(
         backend: What runs the network: TorchScript anywhere, or AOTInductor, compiled for the
             machine by adatom kim install.
         task: Level of theory, where the potential has several.
-        species: Elements of the model; all that the task has if not given.
+        species: Elements of the model, such as Si O; all that the task has if not given.
         composition: Formula, such as SiC, that experts are merged for. The model is right for
             this composition only.
         charge: Total charge of every system.

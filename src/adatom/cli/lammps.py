@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Sequence
 
-from adatom.cli.arguments import run_function
+from adatom.cli.arguments import leading_values, run_function
 from adatom.cli.loading import Precision
 from adatom.core.errors import ConfigError
 
@@ -45,7 +45,7 @@ def lammps_spelling(arguments: Sequence[str]) -> list[str]:
         if name not in ("--in", "--var", "--elements"):
             others.append(name)
             continue
-        values = _values(rest)
+        values = leading_values(rest)
         if name == "--elements":
             # Where the script comes last and without -in, a dot tells it from an element.
             while len(values) > 1 and "." in values[-1]:
@@ -60,14 +60,6 @@ def lammps_spelling(arguments: Sequence[str]) -> list[str]:
         else:
             variables.append(" ".join(values))
     return [*script, *others, *(["--var", json.dumps(variables)] if variables else [])]
-
-
-def _values(rest: list[str]) -> list[str]:
-    """Take words off the front, up to the next option (a negative number is none)."""
-    values = []
-    while rest and not (rest[0].startswith("-") and not rest[0][1:2].isdigit()):
-        values.append(rest.pop(0))
-    return values
 
 
 def run_script(
