@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase.build import bulk
 from ase.io.trajectory import Trajectory
+from ase.io.ulm import InvalidULMFileError
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -64,8 +66,9 @@ def wait_for_frames(path: Path, count: int, run: subprocess.Popen[str]) -> None:
     while time.monotonic() < end:
         assert run.poll() is None, run.communicate()
         # One that is being created has no header yet.
-        if path.exists() and path.stat().st_size > 4096 * count:
-            return
+        with suppress(OSError, InvalidULMFileError), Trajectory(path) as frames:
+            if len(frames) >= count:
+                return
         time.sleep(0.1)
     pytest.fail("the run writes no frames")
 
@@ -91,7 +94,7 @@ def test_a_killed_worker_ends_the_run_which_continues(folder):
     with Trajectory(path) as frames:
         saved = len(frames)
         assert np.isfinite(frames[-1].get_potential_energy())
-    assert 2 < saved < STEPS // 2 + 1
+    assert 4 <= saved < STEPS // 2 + 1
 
     again = start(command(folder, "md.traj", "--workers", "2", "--restart"), mark)
     assert again.wait(timeout=500) == 0, again.communicate()
