@@ -20,6 +20,7 @@ from adatom.simulate.batched.flight import Dynamics
 from adatom.simulate.ensembles import NPT, NVE, NVT
 from adatom.simulate.md import run_md
 from adatom.simulate.stopping import StopRequest
+from adatom.simulate.trajectory import writing
 from toy_backbone import toy_potential
 
 
@@ -170,6 +171,19 @@ def test_a_restart_is_the_uninterrupted_run(unit, tmp_path):
         seed=run.seed, trajectory=tmp_path / "part1.traj", restart=True,
     )  # fmt: skip
     assert single.steps == 40
+
+
+def test_a_run_that_was_killed_before_its_first_frame_begins(unit, tmp_path):
+    run = Dynamics(structure=crystal(), steps=2, trajectory=tmp_path / "a.traj")
+    with writing(run.trajectory, append=False):
+        pass
+    [record] = run_many_md([run], unit, restart=True)
+    assert (record.error, record.steps) == (None, 2)
+    assert len(read(run.trajectory, ":")) == 2
+    run.trajectory.write_text("something else")
+    [record] = run_many_md([run], unit, restart=True)
+    assert "cannot be read" in record.error
+    assert run.trajectory.read_text() == "something else"
 
 
 def test_a_signal_saves_all_and_a_restart_continues(unit, tmp_path):

@@ -83,10 +83,11 @@ def run_many_md(
         max_temperature: In K; above it a run ends, because its atoms fly apart.
         limit: Systems computed together at most.
         stop: Ends all runs after the step in which it gets a signal; their states are saved.
-        bar: Moved forward by the steps.
+        bar: Moved forward by the steps, also by those of a run that is continued.
 
     Returns:
-        One record per run, in order; of one that failed, why.
+        One record per run, in order; of one that failed, why. If a signal stopped them, those
+        that had begun.
 
     Raises:
         ConfigError: If the task has to be chosen, or two runs would write to one file.
@@ -130,6 +131,7 @@ class _Fleet:
         self.max_temperature = max_temperature
         self.rows = Rows(torch.zeros(0, dtype=torch.int64, device=unit.device))
         self.is_over = False
+        self.steps_before = 0
 
     def advance(self, *, stopping: bool, bar: ProgressBar | None) -> list[DynamicsRecord]:
         """Let runs in, finish the step of those on their way, and begin the next one."""
@@ -147,7 +149,8 @@ class _Fleet:
         second_half(self.rows, found.forces)
         stay, left = self._land(found, steps, saves, stopping=stopping)
         if bar is not None:
-            bar.advance(sum(moving), together=len(self.pool))
+            bar.advance(sum(moving) + self.steps_before, together=len(self.pool))
+            self.steps_before = 0
         if left:
             order = self.pool.keep(stay)
             forces = Rows(self.rows.sizes, {"forces": found.forces}).taken(order)
@@ -167,6 +170,7 @@ class _Fleet:
                 sid = str(number)
                 self.finished.append(DynamicsRecord(number, sid, None, 0, [], reason(error)))
                 continue
+            self.steps_before += min(flight.step, run.steps)
             if flight.continues and flight.is_over:
                 self.finished.append(_record(flight))
                 continue

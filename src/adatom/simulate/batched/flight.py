@@ -19,7 +19,7 @@ from adatom.simulate.batched.relaxed import bare
 from adatom.simulate.ensembles import NVT, Ensemble, StepRandom, thermalize
 from adatom.simulate.md import check_numbers, resume_from
 from adatom.simulate.md_log import LogRow, LogWriter, logging_to, measure
-from adatom.simulate.trajectory import writing
+from adatom.simulate.trajectory import has_frames, writing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +89,7 @@ class Flight:
         atoms = bare(run.structure)
         check_constraints(atoms, str(atoms.info.get("sid") or number))
         self.step = 0
-        self.continues = restart and run.trajectory is not None and Path(run.trajectory).exists()
+        self.continues = restart and run.trajectory is not None and has_frames(run.trajectory)
         if self.continues and run.trajectory is not None:
             atoms, self.step, _ = resume_from(run.trajectory, atoms, run.settings)
         elif not atoms.get_momenta().any():
