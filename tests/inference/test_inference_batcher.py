@@ -25,6 +25,8 @@ NAMES = ("H2O", "CH4", "CO2", "SiH4")
 
 @pytest.fixture(scope="module")
 def unit():
+    # ASE reads its molecules at the first call, which several threads must not make at once.
+    molecule(NAMES[0])
     return MLIPPredictUnit(toy_potential())
 
 
