@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from adatom.data.atomic_data import AtomicData
     from adatom.data.open_dataset import open_dataset
     from adatom.inference import pretrained_mlip
+    from adatom.inference.parallel.predict_unit import ParallelMLIPPredictUnit
     from adatom.inference.predict_unit import MLIPPredictUnit
     from adatom.inference.settings import InferenceSettings
     from adatom.simulate.md import run_md
@@ -29,6 +30,7 @@ __all__ = [
     "InferenceSettings",
     "MLIPCalculator",
     "MLIPPredictUnit",
+    "ParallelMLIPPredictUnit",
     "Potential",
     "__version__",
     "load_potential",
@@ -45,6 +47,7 @@ _HOMES = {
     "InferenceSettings": "adatom.inference.settings",
     "MLIPCalculator": "adatom.calculators.ase_calculator",
     "MLIPPredictUnit": "adatom.inference.predict_unit",
+    "ParallelMLIPPredictUnit": "adatom.inference.parallel.predict_unit",
     "Potential": "adatom.tasks.potential",
     "load_potential": "adatom.checkpoint.format",
     "open_dataset": "adatom.data.open_dataset",

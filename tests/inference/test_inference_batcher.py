@@ -17,6 +17,7 @@ from adatom.calculators.ase_calculator import MLIPCalculator
 from adatom.core.errors import ConfigError, DataError, OutOfDomainError
 from adatom.inference.batcher import InferenceBatcher
 from adatom.inference.predict_unit import MLIPPredictUnit
+from adatom.inference.serving.errors import ClosedError
 from toy_backbone import toy_potential
 
 NAMES = ("H2O", "CH4", "CO2", "SiH4")
@@ -24,6 +25,8 @@ NAMES = ("H2O", "CH4", "CO2", "SiH4")
 
 @pytest.fixture(scope="module")
 def unit():
+    # ASE reads its molecules at the first call, which several threads must not make at once.
+    molecule(NAMES[0])
     return MLIPPredictUnit(toy_potential())
 
 
@@ -93,6 +96,25 @@ def test_the_unit_is_used_like_any_other(unit):
         torch.testing.assert_close(found[name], value, rtol=0, atol=1e-11, equal_nan=True)
     assert set(one) == {"energy"}
     assert [part.sids[0] for part in singles] == expected.sids
+
+
+def test_who_asks_alone_computes_itself(unit, monkeypatch):
+    run, threads = unit.runner.run, []
+
+    def noted(batch, names):
+        threads.append(threading.current_thread())
+        return run(batch, names)
+
+    monkeypatch.setattr(unit.runner, "run", noted)
+    with InferenceBatcher(unit) as batcher:
+        for i in (1, 2, 3):
+            found = batcher.unit.predict(start(i))
+            assert float(found["energy"]) == float(unit.predict(start(i))["energy"])
+        assert set(threads) == {threading.current_thread()}
+        with pytest.raises(OutOfDomainError):
+            batcher.unit.predict(bulk("U", "fcc", a=4.0))
+    with pytest.raises(ClosedError):
+        batcher.unit.predict(start(1))
 
 
 def test_an_error_in_the_block_ends_it(unit):

@@ -75,12 +75,18 @@ def run_dynamics(
     from adatom.cli.loading import exit_by_signal, load_calculator
     from adatom.cli.md_many import numbered_runs, read_starts, run_together
     from adatom.core.console import say
+    from adatom.core.errors import ConfigError
     from adatom.core.files import require_readable
     from adatom.simulate.md import check_outputs, run_md
 
     log = str(Path(output).with_suffix(".csv")) if log is None else log
     if isinstance(index, int):
         check_outputs(output, log, restart=restart, overwrite=overwrite)
+    elif workers != 1:
+        raise ConfigError(
+            "Several structures are simulated together, which one process does",
+            fix="Leave --workers out, or choose one structure with --index.",
+        )
     require_readable(structure)
     chosen = _ensemble(ensemble, temperature, pressure_gpa, friction, barostat_time)
     calculator = load_calculator(model, task, device=device, dtype=dtype, workers=workers)

@@ -8,8 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Self, TypeVar
 
 import torch
+from ase import Atoms
 
 from adatom.core.errors import ConfigError
+from adatom.data.atomic_data import AtomicData
 from adatom.inference.predict_unit import MLIPPredictUnit, Settings, Structures
 from adatom.inference.prediction import Prediction, join
 from adatom.inference.pretrained_mlip import get_predict_unit
@@ -48,6 +50,10 @@ class BatchedPredictUnit(MLIPPredictUnit):
         task_name: str | None = None,
     ) -> Prediction:
         """Predict, together with what other threads ask for at this time; see the base class."""
+        if isinstance(data, AtomicData | Atoms):
+            items = list(self._items(data, task_name))
+            if len(items) == 1:
+                return self._batcher.predict(items[0], properties)
         parts = list(self.iter_predict(data, properties, task_name=task_name))
         if not parts:
             return super().predict([], properties)
@@ -63,7 +69,7 @@ class BatchedPredictUnit(MLIPPredictUnit):
         """Predict one structure after the other, in the memory of one batch; see the base class."""
         waiting: list[Future[Prediction]] = []
         for item in self._items(structures, task_name):
-            waiting.append(self._batcher.submit(item.system, properties))
+            waiting.append(self._batcher.submit_checked(item, properties))
             if len(waiting) >= MAX_WAITING // 2:
                 yield waiting.pop(0).result()
         for future in waiting:

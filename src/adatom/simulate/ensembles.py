@@ -181,18 +181,7 @@ class NPT(Ensemble):
         # Imported here because older ASE versions do not have it.
         from ase.md.langevinbaoab import LangevinBAOAB
 
-        if atoms.constraints:
-            raise ConfigError(
-                "The structure has constraints, which constant pressure would not respect",
-                fix="Remove them, or use nvt.",
-            )
-        if atoms.cell.rank < 3 or not all(atoms.pbc):
-            raise ConfigError(
-                "Constant pressure needs a structure that is periodic in three directions"
-            )
-        for name in ("temperature", "friction", "barostat_time"):
-            if getattr(self, name) == 0:
-                raise ConfigError(f"{name} is 0", expected="a positive number")
+        self.check(atoms)
         period = self.barostat_time * units.fs
         thermal = units.kB * self.temperature
         return LangevinBAOAB(
@@ -206,6 +195,25 @@ class NPT(Ensemble):
             P_mass=(3 * len(atoms) + 3) * thermal * period**2,
             rng=random.generator,
         )
+
+    def check(self, atoms: Atoms) -> None:
+        """Refuse structures and numbers for which this ensemble does not exist.
+
+        Raises:
+            ConfigError: If the structure has constraints or no volume, or a number is zero.
+        """
+        if atoms.constraints:
+            raise ConfigError(
+                "The structure has constraints, which constant pressure would not respect",
+                fix="Remove them, or use nvt.",
+            )
+        if atoms.cell.rank < 3 or not all(atoms.pbc):
+            raise ConfigError(
+                "Constant pressure needs a structure that is periodic in three directions"
+            )
+        for name in ("temperature", "friction", "barostat_time"):
+            if getattr(self, name) == 0:
+                raise ConfigError(f"{name} is 0", expected="a positive number")
 
     def state(self, integrator: Integrator) -> dict[str, float]:
         """Return the momentum of the cell and the force on it."""

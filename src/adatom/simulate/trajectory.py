@@ -60,6 +60,22 @@ def writing(path: str | os.PathLike[str], *, append: bool) -> Iterator[FrameWrit
         writer.close()
 
 
+def has_frames(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file has anything in it that a run may have left.
+
+    A run that was killed before its first frame was complete leaves a trajectory without any.
+    What is not a trajectory at all counts as something.
+    """
+    file = Path(path)
+    if not file.exists() or file.stat().st_size == 0:
+        return False
+    try:
+        with TrajectoryReader(os.fspath(file)) as reader:
+            return len(reader) > 0
+    except InvalidULMFileError:
+        return True
+
+
 def last_frame(path: str | os.PathLike[str]) -> tuple[Atoms, dict[str, Any]]:
     """Read the last frame of a molecular dynamics run and the facts written with it.
 

@@ -179,7 +179,7 @@ def test_too_much_is_refused_and_says_when_to_come_again(toy_unit, gate):
     with pytest.raises(ConfigError, match="4 structures were sent at once"):
         batcher.submit_all([structure(i) for i in range(4)])
     # One more fits; who is ready to wait, waits.
-    futures += [batcher.submit(structure(6), wait=False)]
+    futures += batcher.submit_all([structure(6)], wait=False)
     waiting = ThreadPoolExecutor(1)
     patient = waiting.submit(batcher.submit, structure(8))
     assert not patient.done()

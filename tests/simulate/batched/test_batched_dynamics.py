@@ -20,6 +20,7 @@ from adatom.simulate.batched.flight import Dynamics
 from adatom.simulate.ensembles import NPT, NVE, NVT
 from adatom.simulate.md import run_md
 from adatom.simulate.stopping import StopRequest
+from adatom.simulate.trajectory import writing
 from toy_backbone import toy_potential
 
 
@@ -49,6 +50,8 @@ def mixed() -> list[Dynamics]:
         (pushed, NVE(), 25, 1.5),
         (water, NVT(temperature=350), 15, 0.5),
         (crystal(4), NVT(temperature=100, friction=0.0), 9, 1.0),
+        (crystal(5), NPT(temperature=300, pressure_gpa=2.0, barostat_time=200.0), 14, 2.0),
+        (crystal(6, 2), NPT(temperature=400, friction=0.05, barostat_time=100.0), 22, 1.5),
     ]
     return [
         Dynamics(structure=a, ensemble=e, steps=n, timestep=dt, seed=7 + i, interval=4)
@@ -71,16 +74,21 @@ def test_every_run_is_the_one_it_would_be_alone(unit):
             interval=4,
         )
         assert (record.error, record.steps) == (None, run.steps)
-        np.testing.assert_allclose(record.atoms.positions, single.atoms.positions, atol=1e-11)
+        np.testing.assert_allclose(
+            record.atoms.positions, single.atoms.positions, rtol=0, atol=1e-11
+        )
         momenta = single.atoms.get_momenta()
-        np.testing.assert_allclose(record.atoms.get_momenta(), momenta, atol=1e-10)
+        np.testing.assert_allclose(record.atoms.get_momenta(), momenta, rtol=0, atol=1e-10)
         assert [row.step for row in record.log] == [row.step for row in single.log]
         for row, expected in zip(record.log, single.log, strict=True):
             assert row.total_energy_eV == pytest.approx(expected.total_energy_eV, abs=1e-10)
             assert row.temperature_K == pytest.approx(expected.temperature_K, abs=1e-7)
             assert row.pressure_GPa == pytest.approx(expected.pressure_GPa, abs=1e-8)
         [alone] = run_many_md([run], unit)
-        np.testing.assert_allclose(record.atoms.positions, alone.atoms.positions, atol=1e-12)
+        np.testing.assert_allclose(
+            record.atoms.positions, alone.atoms.positions, rtol=0, atol=1e-12
+        )
+        np.testing.assert_allclose(record.atoms.cell, single.atoms.cell, rtol=0, atol=1e-11)
     np.testing.assert_array_equal(records[2].atoms.positions[3], runs[2].structure.positions[3])
 
 
@@ -154,8 +162,10 @@ def test_a_restart_is_the_uninterrupted_run(unit, tmp_path):
     parts = run_many_md(with_files(runs, tmp_path, "part"), unit, restart=True)
     for i, (one, other) in enumerate(zip(whole, parts, strict=True)):
         assert one.steps == other.steps == runs[i].steps
-        np.testing.assert_allclose(one.atoms.positions, other.atoms.positions, atol=1e-13)
-        np.testing.assert_allclose(one.atoms.get_momenta(), other.atoms.get_momenta(), atol=1e-13)
+        np.testing.assert_allclose(one.atoms.positions, other.atoms.positions, rtol=0, atol=1e-13)
+        np.testing.assert_allclose(
+            one.atoms.get_momenta(), other.atoms.get_momenta(), rtol=0, atol=1e-13
+        )
         frames = read(tmp_path / f"part{i}.traj", ":")
         expected = read(tmp_path / f"whole{i}.traj", ":")
         steps = [frame.info["adatom_md"]["step"] for frame in frames]
@@ -170,6 +180,19 @@ def test_a_restart_is_the_uninterrupted_run(unit, tmp_path):
         seed=run.seed, trajectory=tmp_path / "part1.traj", restart=True,
     )  # fmt: skip
     assert single.steps == 40
+
+
+def test_a_run_that_was_killed_before_its_first_frame_begins(unit, tmp_path):
+    run = Dynamics(structure=crystal(), steps=2, trajectory=tmp_path / "a.traj")
+    with writing(run.trajectory, append=False):
+        pass
+    [record] = run_many_md([run], unit, restart=True)
+    assert (record.error, record.steps) == (None, 2)
+    assert len(read(run.trajectory, ":")) == 2
+    run.trajectory.write_text("something else")
+    [record] = run_many_md([run], unit, restart=True)
+    assert "cannot be read" in record.error
+    assert run.trajectory.read_text() == "something else"
 
 
 def test_a_signal_saves_all_and_a_restart_continues(unit, tmp_path):
@@ -191,7 +214,7 @@ def test_a_signal_saves_all_and_a_restart_continues(unit, tmp_path):
     assert 0 < min(record.steps for record in stopped) < 9
     rest = run_many_md(files, unit, restart=True)
     for one, other in zip(whole, rest, strict=True):
-        np.testing.assert_allclose(one.atoms.positions, other.atoms.positions, atol=1e-12)
+        np.testing.assert_allclose(one.atoms.positions, other.atoms.positions, rtol=0, atol=1e-12)
 
 
 def test_runs_fail_alone_at_a_named_step(unit, tmp_path):
@@ -210,13 +233,20 @@ def test_runs_fail_alone_at_a_named_step(unit, tmp_path):
     assert "has Au" in records[3].error
     assert (records[0].steps, records[4].steps) == (20, 20)
     [alone] = run_many_md([runs[4]], unit)
-    np.testing.assert_allclose(records[4].atoms.positions, alone.atoms.positions, atol=1e-12)
+    np.testing.assert_allclose(
+        records[4].atoms.positions, alone.atoms.positions, rtol=0, atol=1e-12
+    )
     assert not (tmp_path / "run2.traj").exists()
 
 
 def test_refusals_come_before_any_file(unit, tmp_path):
-    with pytest.raises(ConfigError, match="'npt' is not integrated in batches"):
-        Dynamics(structure=crystal(), ensemble=NPT())
+    held = crystal()
+    held.set_constraint(FixAtoms([0]))
+    pressed = [Dynamics(structure=a, ensemble=NPT(), steps=1) for a in (held, molecule("H2O"))]
+    pressed.append(Dynamics(structure=crystal(), ensemble=NPT(friction=0.0), steps=1))
+    records = run_many_md(pressed, unit)
+    for record, words in zip(records, ("constraints", "periodic", "friction is 0"), strict=True):
+        assert words in record.error
     for wrong in ({"steps": -1}, {"timestep": 0.0}, {"interval": 0}, {"seed": -1}):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             Dynamics(structure=crystal(), **wrong)

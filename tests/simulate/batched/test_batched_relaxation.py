@@ -73,10 +73,10 @@ def test_paths_are_those_of_ase(unit, optimizer, kind):
         converged = reference.run(fmax=0.02, steps=12)
         assert (record.steps, record.converged) == (reference.nsteps, converged)
         assert record.error is None
-        np.testing.assert_allclose(record.atoms.positions, atoms.positions, atol=1e-9)
-        np.testing.assert_allclose(record.atoms.cell.array, atoms.cell.array, atol=1e-9)
+        np.testing.assert_allclose(record.atoms.positions, atoms.positions, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(record.atoms.cell.array, atoms.cell.array, rtol=0, atol=1e-9)
         assert record.energies[-1] == pytest.approx(atoms.get_potential_energy(), abs=1e-10)
-        np.testing.assert_allclose(record.atoms.get_forces(), atoms.get_forces(), atol=1e-8)
+        np.testing.assert_allclose(record.atoms.get_forces(), atoms.get_forces(), rtol=0, atol=1e-8)
 
 
 def test_few_remembered_steps_are_those_of_ase(unit, monkeypatch):
@@ -86,7 +86,7 @@ def test_few_remembered_steps_are_those_of_ase(unit, monkeypatch):
     for record, atoms in zip(relax_many(starts, unit, settings=settings), starts, strict=True):
         atoms.calc = MLIPCalculator(unit)
         LBFGS(atoms, logfile=None, memory=3).run(fmax=1e-3, steps=14)
-        np.testing.assert_allclose(record.atoms.positions, atoms.positions, atol=1e-9)
+        np.testing.assert_allclose(record.atoms.positions, atoms.positions, rtol=0, atol=1e-9)
 
 
 def test_both_reach_the_minimum(unit):
@@ -97,7 +97,7 @@ def test_both_reach_the_minimum(unit):
         assert all(record.converged for record in records)
         assert all(record.max_force < 2e-4 for record in records)
         found[optimizer] = [record.energies[-1] for record in records]
-    np.testing.assert_allclose(found["FIRE"], found["LBFGS"], atol=1e-6)
+    np.testing.assert_allclose(found["FIRE"], found["LBFGS"], rtol=0, atol=1e-6)
 
 
 def test_a_structure_does_not_see_its_neighbors(unit):
@@ -115,8 +115,10 @@ def test_a_structure_does_not_see_its_neighbors(unit):
         own = RelaxationSettings(fmax=fmax[i], steps=steps[i])
         [alone] = relax_many([starts[i]], unit, settings=own)
         assert record.steps == alone.steps <= steps[i]
-        np.testing.assert_allclose(record.atoms.positions, alone.atoms.positions, atol=1e-11)
-        np.testing.assert_allclose(record.energies, alone.energies, atol=1e-11)
+        np.testing.assert_allclose(
+            record.atoms.positions, alone.atoms.positions, rtol=0, atol=1e-11
+        )
+        np.testing.assert_allclose(record.energies, alone.energies, rtol=0, atol=1e-11)
     assert len({record.steps for record in records}) > 3
 
 
@@ -146,7 +148,9 @@ def test_bad_structures_fail_alone_and_say_why(unit):
     ):
         assert words in record.error
     [alone] = relax_many([starts[0]], unit)
-    np.testing.assert_allclose(records[0].atoms.positions, alone.atoms.positions, atol=1e-12)
+    np.testing.assert_allclose(
+        records[0].atoms.positions, alone.atoms.positions, rtol=0, atol=1e-12
+    )
 
 
 def test_one_that_cannot_be_read_is_reported(unit):
@@ -188,7 +192,7 @@ def test_one_that_explodes_leaves_the_others_alone(unit):
     assert probe.get_potential_energy() == pytest.approx(records[2].energies[-1], abs=1e-10)
     for i in (0, 1, 3, 4):
         expected = undisturbed[i].atoms.positions
-        np.testing.assert_allclose(records[i].atoms.positions, expected, atol=1e-11)
+        np.testing.assert_allclose(records[i].atoms.positions, expected, rtol=0, atol=1e-11)
 
 
 def test_systems_as_tensors_keep_charge_and_held_atoms(unit):

@@ -26,6 +26,7 @@ class ParallelRunner(BatchRunner):
     Args:
         potential: Answers what it knows; it computes nothing.
         settings: How to compute.
+        dtype: Floating dtype of the network in the workers.
         max_atoms: Atoms per batch at most, or None.
         workers: Who computes.
         size: How many they are.
@@ -35,11 +36,13 @@ class ParallelRunner(BatchRunner):
         self,
         potential: Potential,
         settings: InferenceSettings,
+        dtype: torch.dtype,
         max_atoms: int | None,
         workers: WorkerGroup,
         size: int,
     ) -> None:
         super().__init__(potential, settings, torch.device("cpu"), max_atoms)
+        self._dtype = dtype
         self._workers = workers
         self._most = max_atoms or _ATOMS_PER_WORKER * size
 
@@ -67,6 +70,14 @@ class ParallelRunner(BatchRunner):
                 fix="Leave edges and external_graph_gen out, or use one process.",
             )
         return data.to(self.device)
+
+    def lone_atom(self, system: AtomicData, names: tuple[str, ...] | None) -> Prediction:
+        """Answer a lone atom from the table of the checkpoint, in the dtype of the workers."""
+        found = super().lone_atom(system, names)
+        for name in ("forces", "hessian"):
+            if name in found:
+                found[name] = found[name].to(self._dtype)
+        return found
 
     def outputs(
         self,

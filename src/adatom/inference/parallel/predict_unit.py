@@ -14,6 +14,7 @@ from ase import Atoms
 
 from adatom.core.errors import ConfigError
 from adatom.data.atomic_data import AtomicData
+from adatom.inference.engine import release_mapped
 from adatom.inference.extra_outputs import ExtraOutput
 from adatom.inference.parallel.parallel_runner import ParallelRunner
 from adatom.inference.parallel.worker import Place, Plan
@@ -78,7 +79,13 @@ class ParallelMLIPPredictUnit(MLIPPredictUnit):
         kind = _kind(device)
         check_workers(workers)
         settings = settings_of(inference_settings)
-        super().__init__(potential, settings, dtype=dtype, max_atoms=max_atoms)
+        dtype = dtype or settings.dtype or potential.dtype
+        # The weights here compute nothing. They stay as they are, in their file where they can.
+        plain = replace(settings, base_precision_dtype=None)
+        super().__init__(potential, plain, max_atoms=max_atoms)
+        release_mapped(self.potential)
+        self.settings = replace(settings, base_precision_dtype=dtype)
+        self._dtype = dtype
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         path = self._written(potential) if _path is None else _path
         plan = Plan(
@@ -86,8 +93,8 @@ class ParallelMLIPPredictUnit(MLIPPredictUnit):
             suffix=path.suffix,
             allow=tuple(_classes(potential)),
             max_neighbors=potential.max_neighbors,
-            settings=replace(self.settings, base_precision_dtype=self.dtype),
-            dtype=str(self.dtype).removeprefix("torch."),
+            settings=self.settings,
+            dtype=str(dtype).removeprefix("torch."),
             device=kind,
             threads=1,
             skin=skin,
@@ -97,7 +104,7 @@ class ParallelMLIPPredictUnit(MLIPPredictUnit):
         )
         self._workers = WorkerGroup(resources, plan)
         self._runner: ParallelRunner = ParallelRunner(
-            self.potential, self.settings, max_atoms, self._workers, workers
+            self.potential, self.settings, dtype, max_atoms, self._workers, workers
         )
 
     @classmethod
@@ -131,20 +138,23 @@ class ParallelMLIPPredictUnit(MLIPPredictUnit):
         from adatom.checkpoint.names import resolve_checkpoint
 
         check_workers(workers)
-        settings = settings_of(inference_settings)
-        dtype = dtype or settings.dtype
-        potential = load_potential(name_or_path, dtype=dtype)
+        potential = load_potential(name_or_path)
         override(potential, overrides or {})
         potential.eval().requires_grad_(False)
         return cls(
             potential,
-            settings,
+            inference_settings,
             workers=workers,
             device=device,
             dtype=dtype,
             _path=resolve_checkpoint(name_or_path),
             **options,
         )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating dtype of the network in the workers."""
+        return self._dtype
 
     @property
     def workers(self) -> list[Place]:

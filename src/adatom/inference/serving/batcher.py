@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from adatom.core.errors import ConfigError
 from adatom.data.atomic_data import AtomicData
 from adatom.inference.available import checked_properties
+from adatom.inference.composition import Key
 from adatom.inference.packing import Item, packed
 from adatom.inference.predict_unit import MLIPPredictUnit
 from adatom.inference.prediction import Prediction
@@ -61,6 +62,8 @@ class Batcher:
         self._counters = Counters() if counters is None else counters
         self._name = name
         self._room = WaitingRoom(max_waiting)
+        # Held by who computes.
+        self._turn = threading.Lock()
         self._worker = threading.Thread(target=self._work, name=f"batcher {name}", daemon=True)
         self._worker.start()
 
@@ -78,11 +81,48 @@ class Batcher:
         self,
         system: AtomicData,
         properties: Collection[str] | None = None,
-        *,
-        wait: bool = True,
     ) -> Future[Prediction]:
-        """Ask for one structure; see :meth:`submit_all`."""
-        return self.submit_all([system], properties, wait=wait)[0]
+        """Ask for one structure, and wait while too much is waiting; see :meth:`submit_all`."""
+        return self.submit_all([system], properties)[0]
+
+    def predict(self, item: Item, properties: Collection[str] | None = None) -> Prediction:
+        """Compute one structure that the unit has checked, and wait for it.
+
+        A thread that is the only one to ask computes itself: waking another one would take time.
+
+        Args:
+            item: The structure; its number does not matter.
+            properties: As for :meth:`submit_all`.
+
+        Raises:
+            AdatomError: As :meth:`adatom.inference.predict_unit.MLIPPredictUnit.predict`.
+            ClosedError: If the batcher was closed.
+        """
+        if not self._room.is_quiet or not self._turn.acquire(blocking=False):
+            return self.submit_checked(item, properties).result()
+        try:
+            names = checked_properties(properties, self._runner.extras)
+            request = Request(self._numbered(item.system, item.key), names)
+            prepared = self._prepared([request])
+            if prepared:
+                self._batch(prepared)
+        finally:
+            self._turn.release()
+        return request.future.result()
+
+    def submit_checked(
+        self, item: Item, properties: Collection[str] | None = None
+    ) -> Future[Prediction]:
+        """Ask for one structure that the unit has checked; else as :meth:`submit`.
+
+        Args:
+            item: The structure; its number does not matter.
+            properties: As for :meth:`submit_all`.
+        """
+        names = checked_properties(properties, self._runner.extras)
+        request = Request(self._numbered(item.system, item.key), names)
+        self._room.put([request], wait=True)
+        return request.future
 
     def submit_all(
         self,
@@ -117,7 +157,7 @@ class Batcher:
         requests, futures = [], []
         for system in systems:
             try:
-                item = self._item(system)
+                item = self._numbered(system, self._runner.key(system))
             except Exception as error:  # noqa: BLE001 (it belongs to this structure alone)
                 futures.append(_failed(error))
                 self._counters.add("structures", model=self._name, outcome=type(error).__name__)
@@ -134,9 +174,9 @@ class Batcher:
         if threading.current_thread() is not self._worker:
             self._worker.join()
 
-    def _item(self, system: AtomicData) -> Item:
-        key = self._runner.key(system)
+    def _numbered(self, system: AtomicData, key: Key) -> Item:
         if system.edges is not None:
+            # They are there; this only brings it to the device.
             system = self._runner.with_edges(system)
         return Item(next(_numbers), system, key)
 
@@ -150,7 +190,8 @@ class Batcher:
                     return
                 pending += self._prepared(taken or [])
                 if pending:
-                    pending = self._batch(pending)
+                    with self._turn:
+                        pending = self._batch(pending)
         except BaseException:
             self._abandon(pending)
             raise

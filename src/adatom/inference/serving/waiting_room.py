@@ -56,6 +56,12 @@ class WaitingRoom:
     def __len__(self) -> int:
         return len(self._queue)
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing waits, and no more than one structure is likely to come."""
+        with self._changed:
+            return not self._queue and self._expected <= 1 and not self._closed
+
     def put(self, requests: Sequence[Request], *, wait: bool) -> None:
         """Add requests, all or none.
 

@@ -14,18 +14,19 @@ from adatom.core.console import ProgressBar
 from adatom.core.errors import AdatomError
 from adatom.core.units import matrix_to_voigt
 from adatom.inference.predict_unit import MLIPPredictUnit
+from adatom.simulate.batched.barostat import BarostatIntegrator
 from adatom.simulate.batched.evaluation import Evaluated, Evaluator, reason
 from adatom.simulate.batched.flight import Dynamics, Flight, check_distinct
 from adatom.simulate.batched.intake import Entry, Intake, Refused
 from adatom.simulate.batched.integrator import (
-    first_half,
-    initial_rows,
-    second_half,
+    BatchIntegrator,
+    LangevinIntegrator,
     temperatures,
 )
 from adatom.simulate.batched.pool import Pool
-from adatom.simulate.batched.relaxation import Model
+from adatom.simulate.batched.relaxation import Model, require_stress
 from adatom.simulate.batched.rows import Rows
+from adatom.simulate.ensembles import NPT
 from adatom.simulate.md import check_outputs
 from adatom.simulate.md_log import LogRow
 from adatom.simulate.stopping import StopRequest
@@ -83,10 +84,11 @@ def run_many_md(
         max_temperature: In K; above it a run ends, because its atoms fly apart.
         limit: Systems computed together at most.
         stop: Ends all runs after the step in which it gets a signal; their states are saved.
-        bar: Moved forward by the steps.
+        bar: Moved forward by the steps, also by those of a run that is continued.
 
     Returns:
-        One record per run, in order; of one that failed, why.
+        One record per run, in order; of one that failed, why. If a signal stopped them, those
+        that had begun.
 
     Raises:
         ConfigError: If the task has to be chosen, or two runs would write to one file.
@@ -98,12 +100,16 @@ def run_many_md(
     for run in runs:
         continued = restart and run.trajectory is not None
         check_outputs(run.trajectory, run.log, restart=continued, overwrite=overwrite)
-    fleet = _Fleet(predict_unit_of(model), runs, task_name, restart, max_temperature, limit)
-    records: list[DynamicsRecord] = []
-    while not fleet.is_over:
-        stopping = stop is not None and stop.signal is not None
-        records += fleet.advance(stopping=stopping, bar=bar)
-    records += fleet.finished
+    unit, records = predict_unit_of(model), list[DynamicsRecord]()
+    numbered = list(enumerate(runs))
+    pressed = [(i, run) for i, run in numbered if isinstance(run.ensemble, NPT)]
+    others = [(i, run) for i, run in numbered if not isinstance(run.ensemble, NPT)]
+    for some, integrator in ((others, LangevinIntegrator()), (pressed, BarostatIntegrator())):
+        fleet = _Fleet(unit, some, integrator, task_name, restart, max_temperature, limit)
+        while not fleet.is_over:
+            stopping = stop is not None and stop.signal is not None
+            records += fleet.advance(stopping=stopping, bar=bar)
+        records += fleet.finished
     return sorted(records, key=lambda record: record.number)
 
 
@@ -113,7 +119,8 @@ class _Fleet:
     def __init__(
         self,
         unit: MLIPPredictUnit,
-        runs: Sequence[Dynamics],
+        runs: Sequence[tuple[int, Dynamics]],
+        integrator: BatchIntegrator,
         task_name: str | None,
         restart: bool,
         max_temperature: float,
@@ -124,12 +131,16 @@ class _Fleet:
         starts = self._starts(runs, restart)
         intake = Intake(starts, unit, task_name)
         self.gives_stress = "stress" in unit.potential.properties(intake.task_name)
+        if runs and integrator.needs_stress:
+            require_stress(unit, intake.task_name)
         names = ["energy", "forces", "stress"] if self.gives_stress else ["energy", "forces"]
+        self.integrator = integrator
         self.pool = Pool(intake, unit.runner, names, limit)
         self.evaluator = Evaluator(unit)
         self.max_temperature = max_temperature
         self.rows = Rows(torch.zeros(0, dtype=torch.int64, device=unit.device))
         self.is_over = False
+        self.steps_before = 0
 
     def advance(self, *, stopping: bool, bar: ProgressBar | None) -> list[DynamicsRecord]:
         """Let runs in, finish the step of those on their way, and begin the next one."""
@@ -141,32 +152,39 @@ class _Fleet:
         flights = self._present()
         steps = [f.step + moved for f, moved in zip(flights, moving, strict=True)]
         saves = [stopping or f.records_at(s) for f, s in zip(flights, steps, strict=True)]
-        names = ["energy", "forces"] + (["stress"] if self.gives_stress and any(saves) else [])
+        stress = self.gives_stress and (any(saves) or self.integrator.needs_stress)
+        names = ["energy", "forces"] + (["stress"] if stress else [])
         found = self.evaluator.evaluate(self.pool.batch, names)
         self.pool.edges = found.edges
-        second_half(self.rows, found.forces)
+        self.integrator.second_part(self.rows, self.pool.batch, found.forces, found.stress)
         stay, left = self._land(found, steps, saves, stopping=stopping)
         if bar is not None:
-            bar.advance(sum(moving), together=len(self.pool))
+            bar.advance(sum(moving) + self.steps_before, together=len(self.pool))
+            self.steps_before = 0
         if left:
             order = self.pool.keep(stay)
             forces = Rows(self.rows.sizes, {"forces": found.forces}).taken(order)
             self.rows, found.forces = self.rows.taken(order), forces.by_row["forces"]
         if stay:
             randoms = [None if f.random is None else (f.random, f.step) for f in self._present()]
-            self.pool.move(first_half(self.rows, self.pool.batch.pos, found.forces, randoms))
+            batch = self.pool.batch
+            moved = self.integrator.first_part(self.rows, batch, found.forces, randoms)
+            self.pool.move(*moved)
         self.is_over = stopping
         return records + left
 
-    def _starts(self, runs: Sequence[Dynamics], restart: bool) -> Iterator[Atoms | Exception]:
+    def _starts(
+        self, runs: Sequence[tuple[int, Dynamics]], restart: bool
+    ) -> Iterator[Atoms | Exception]:
         """Yield the structures that runs start or go on from."""
-        for number, run in enumerate(runs):
+        for number, run in runs:
             try:
                 flight = Flight(number, run, restart=restart)
             except AdatomError as error:
                 sid = str(number)
                 self.finished.append(DynamicsRecord(number, sid, None, 0, [], reason(error)))
                 continue
+            self.steps_before += min(flight.step, run.steps)
             if flight.continues and flight.is_over:
                 self.finished.append(_record(flight))
                 continue
@@ -191,9 +209,13 @@ class _Fleet:
             for entry in entries:
                 flight = self.flights[entry.number]
                 flight.open()
-                fixed, device = entry.system.fixed, order.device
-                ensemble, timestep = flight.run.ensemble, flight.run.timestep
-                rows = initial_rows(flight.atoms, fixed, ensemble, timestep, device)
+                rows = self.integrator.rows(
+                    flight.atoms,
+                    entry.system.fixed,
+                    flight.run.ensemble,
+                    flight.run.timestep,
+                    flight.state,
+                )
                 self.rows = self.rows.joined(rows) if len(self.rows.sizes) else rows
             self.rows = self.rows.taken(order)
         return refused
@@ -214,7 +236,8 @@ class _Fleet:
                 continue
             flight.step = steps[i]
             if saves[i] or not flight.rows:
-                flight.record(*self._state(i, found, energy))
+                state = self.integrator.state(self.rows, i)
+                flight.record(*self._state(i, found, energy), state)
             if flight.is_over or stopping:
                 left.append(_record(flight))
             else:
@@ -231,15 +254,18 @@ class _Fleet:
             return f"The temperature is {temperature:.0f} K ({most})"
         return None
 
-    def _state(self, i: int, found: Evaluated, energy: float) -> tuple[Any, Any, dict[str, Any]]:
-        """Return positions, momenta and results of one system."""
+    def _state(
+        self, i: int, found: Evaluated, energy: float
+    ) -> tuple[Any, Any, Any, dict[str, Any]]:
+        """Return positions, cell, momenta and results of one system."""
         batch = self.pool.batch
         atoms = torch.nonzero(batch.batch == i).flatten()
         results: dict[str, Any] = {"energy": energy, "forces": found.forces[atoms].cpu().numpy()}
         if found.stress is not None and not bool(found.stress[i].isnan().any()):
             results["stress"] = matrix_to_voigt(found.stress[i].cpu().numpy())
         momenta = self.rows.by_row["p"][atoms].cpu().numpy()
-        return batch.pos[atoms].cpu().numpy(), momenta, results
+        pos, cell = batch.pos[atoms].cpu().numpy(), batch.cell[i].cpu().numpy()
+        return pos, cell, momenta, results
 
 
 def _record(flight: Flight, error: str | None = None) -> DynamicsRecord:

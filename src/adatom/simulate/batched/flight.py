@@ -14,12 +14,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from adatom.core.errors import ConfigError
 from adatom.simulate.batched.intake import Structure, check_constraints
-from adatom.simulate.batched.integrator import check_ensemble
 from adatom.simulate.batched.relaxed import bare
-from adatom.simulate.ensembles import NVT, Ensemble, StepRandom, thermalize
+from adatom.simulate.ensembles import NPT, NVE, NVT, Ensemble, StepRandom, thermalize
 from adatom.simulate.md import check_numbers, resume_from
 from adatom.simulate.md_log import LogRow, LogWriter, logging_to, measure
-from adatom.simulate.trajectory import writing
+from adatom.simulate.trajectory import has_frames, writing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +28,7 @@ class Dynamics:
     Attributes:
         structure: Start; never changed. An ASE structure may have momenta; where there are none,
             they are drawn at the ensemble's temperature.
-        ensemble: NVE or NVT.
+        ensemble: NVE, NVT or NPT.
         steps: Number of steps, counted from the start of the trajectory.
         timestep: In fs.
         seed: Of momenta and thermostat: the run is the same with whatever it is computed.
@@ -38,7 +37,7 @@ class Dynamics:
         log: CSV file, or None.
 
     Raises:
-        ConfigError: If a number cannot be used, or the ensemble is another one.
+        ConfigError: If a number cannot be used.
     """
 
     structure: Structure
@@ -53,7 +52,6 @@ class Dynamics:
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
         check_numbers(steps=self.steps, interval=self.interval, timestep=self.timestep)
-        check_ensemble(self.ensemble)
         StepRandom(self.seed)
 
     @property
@@ -75,6 +73,7 @@ class Flight:
         step: Steps so far.
         saved: The last step that was recorded.
         rows: The log.
+        state: What the integrator has to know beside momenta when a run is continued.
         random: Source of the thermostat's numbers; None without a thermostat.
 
     Raises:
@@ -89,14 +88,17 @@ class Flight:
         atoms = bare(run.structure)
         check_constraints(atoms, str(atoms.info.get("sid") or number))
         self.step = 0
-        self.continues = restart and run.trajectory is not None and Path(run.trajectory).exists()
+        self.state: dict[str, float] = {}
+        self.continues = restart and run.trajectory is not None and has_frames(run.trajectory)
         if self.continues and run.trajectory is not None:
-            atoms, self.step, _ = resume_from(run.trajectory, atoms, run.settings)
+            atoms, self.step, self.state = resume_from(run.trajectory, atoms, run.settings)
         elif not atoms.get_momenta().any():
             thermalize(atoms, run.ensemble.temperature, random)
         self.atoms: Atoms = atoms
         self.saved = self.step
-        friction = run.ensemble.friction if isinstance(run.ensemble, NVT) else 0.0
+        if isinstance(run.ensemble, NPT):
+            run.ensemble.check(atoms)
+        friction = 0.0 if isinstance(run.ensemble, NVE) else run.settings["friction"]
         self.random = random if friction * run.ensemble.temperature > 0 else None
 
     @property
@@ -117,16 +119,21 @@ class Flight:
     def record(
         self,
         pos: npt.NDArray[np.float64],
+        cell: npt.NDArray[np.float64],
         momenta: npt.NDArray[np.float64],
         results: dict[str, Any],
+        state: dict[str, float],
     ) -> None:
         """Keep the present state and write it (the row first: see ``logging_to``).
 
         Args:
             pos: ``[n, 3]`` in angstrom.
+            cell: ``[3, 3]`` in angstrom.
             momenta: ``[n, 3]`` in ASE's units.
             results: ASE's names to values.
+            state: What the integrator needs besides for a restart.
         """
+        self.atoms.set_cell(cell)
         self.atoms.positions[:] = pos
         self.atoms.set_momenta(momenta, apply_constraint=False)
         self.atoms.calc = SinglePointCalculator(self.atoms, **results)
@@ -141,7 +148,7 @@ class Flight:
                 LogWriter(stream).write(row)
         if self.run.trajectory is not None:
             with writing(self.run.trajectory, append=not first or self.continues) as frames:
-                frames.write(self.atoms, {**self.run.settings, "step": self.step, "state": {}})
+                frames.write(self.atoms, {**self.run.settings, "step": self.step, "state": state})
 
 
 def check_distinct(runs: list[Dynamics]) -> None:
