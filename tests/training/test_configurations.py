@@ -150,7 +150,9 @@ def test_defaults_of_everything_are_the_defaults(
     assert compared > 60
 
 
-@pytest.mark.parametrize("name", ["uma_small", "uma_small_direct", "default_potential"])
+@pytest.mark.parametrize(
+    "name", ["uma_small", "uma_small_direct", "default_potential", "descriptor_network"]
+)
 def test_the_others_are_valid(
     repository: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,7 @@ DESCRIPTORS: dict[str, dict[str, Any]] = {
         ],
     },
     "Bispectrum": {"jmax": 2.5, "rmin0": 0.2, "bzero_flag": True, "weights": [1.0, 0.7]},
+    "SOAP": {"n_max": 3, "l_max": 3, "eta": 0.7},
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -21,11 +22,19 @@ _MPIRUN = "/usr/bin/mpirun --allow-run-as-root --oversubscribe --bind-to none -n
 
 def need_lammps() -> None:
     """Skip where there is no LAMMPS with KIM."""
-    missing = [
-        each for each in examine() if each.what in ("LAMMPS with KIM", "MPI") and not each.found
-    ]
-    if missing:
-        pytest.skip("; ".join(f"needs {each.what}: {each.fix}" for each in missing))
+    if missing := _missing():
+        pytest.skip(missing)
+
+
+@functools.cache
+def _missing() -> str:
+    """Return what is missing and how to get it, once: programs are started to find out."""
+    wanted = ("LAMMPS with KIM", "MPI")
+    return "; ".join(
+        f"needs {each.what}: {each.fix}"
+        for each in examine()
+        if each.what in wanted and not each.found
+    )
 
 
 def run_lammps(folder: Path, script: str, *, ranks: int = 1) -> list[np.ndarray]:

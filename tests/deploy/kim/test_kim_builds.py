@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
 
+import ase.io
 import pytest
-from kim_systems import named_systems
+from kim_lammps import need_lammps, run_lammps
+from kim_systems import named_systems, silicon_carbide
 from kim_toys import GraphToy, RawToy, RawToyWithForces, description, direct
 
 from adatom.cli import main as cli
@@ -55,6 +58,18 @@ model.pt
 
 # Any descriptors?
 None
+"""
+
+TWO_RANKS = """
+kim init {name} metal
+atom_style atomic
+read_data data.atoms
+mass 1 28.0855
+mass 2 12.011
+kim interactions Si C
+thermo_style custom step pe
+thermo_modify format float %20.15g
+run 0
 """
 
 
@@ -116,6 +131,26 @@ except KimError as error:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "built without graphs" in done.stdout
+
+
+def test_a_driver_that_asks_mpi_runs_on_two_ranks(kim_driver, install, tmp_path, monkeypatch):
+    need_lammps()
+    if shutil.which("mpicxx", path="/usr/bin") is None:
+        pytest.skip("needs the headers of MPI: apt-get install libopenmpi-dev")
+    model = GraphToy()
+    name = install(model, description(model, name="AsksMpi__MO_100000000030_000"))
+    drivers = tmp_path / "drivers"
+    drivers.mkdir()
+    monkeypatch.setenv("KIM_API_MODEL_DRIVERS_DIR", str(drivers))
+    # Not that of the Python package mpich.
+    monkeypatch.setenv("PATH", os.pathsep.join(["/usr/bin", os.environ["PATH"]]))
+    item = install_driver("environment", mpi=True)
+    linked = subprocess.run(["ldd", str(item.library)], capture_output=True, text=True, check=True)
+    assert "libmpi" in linked.stdout
+    atoms = silicon_carbide(1, seed=2)
+    ase.io.write(tmp_path / "data.atoms", atoms, format="lammps-data", specorder=["Si", "C"])
+    (thermo,) = run_lammps(tmp_path, TWO_RANKS.format(name=name), ranks=2)
+    assert thermo[0, 1] == pytest.approx(direct(model, atoms).energy, abs=1e-9)
 
 
 def test_the_users_collection_takes_driver_and_model(tmp_path, kim_driver, monkeypatch):

@@ -23,6 +23,8 @@ SETTINGS = {
     },
 }  # fmt: skip
 
+SETTINGS["SOAP"] = {**TWO, "n_max": 3, "l_max": 2, "eta": 1 / 3}
+
 #: As kliff writes it, with its layout and comments.
 KLIFF = """\
 #================================================================================
@@ -149,6 +151,47 @@ C  C  5.0
     ):
         with pytest.raises(DataError, match=message):
             read(text.replace(old, new), "Bispectrum", tmp_path)
+
+
+def test_both_orders_of_soap_are_understood(tmp_path):
+    kliff = """cos  # cutoff type
+
+1  # number of species
+
+# species 1    species 2    cutoff
+Si  Si  5.0
+
+# n_max
+4
+
+# l_max
+3
+
+# cutoff
+5.0
+
+# radial_basis
+polynomial
+
+# eta
+0.5
+"""
+    found = read(kliff, "soap", tmp_path).descriptor()
+    assert (found.n_max, found.l_max, found.eta, found.smooth) == (4, 3, 0.5, True)
+    published = "# n_max\n4\n3\n5.0\n# eta\n0.5\npolynomial\n# species\n2\nSi C\n"
+    other = read(published, "soap", tmp_path).descriptor(["C", "Si"])
+    assert (other.n_max, other.l_max, other.eta, other.smooth) == (4, 3, 0.5, False)
+    assert other.cutoffs == ((5.0, 5.0), (5.0, 5.0))
+    again = read(descriptor_file_text(other), "soap", tmp_path).descriptor()
+    assert not again.smooth
+    assert again.species == ("C", "Si")
+    for old, new, message in (
+        ("# cutoff\n5.0", "4.5", r"cutoff 4\.5. Expected the longest of the pairs, 5"),
+        ("polynomial", "gto", "Unknown radial basis 'gto'"),
+        ("# eta\n0.5", "1e4", "too narrow"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read(kliff.replace(old, new), "SOAP", tmp_path)
 
 
 def test_species_come_in_the_order_of_the_model(tmp_path):

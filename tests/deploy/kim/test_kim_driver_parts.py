@@ -16,8 +16,6 @@ from adatom.deploy.kim.driver_install import SOURCES
 from adatom.deploy.kim.model_json import model_json_text
 from adatom.deploy.kim.parameter_file import parameter_file_text
 
-pytestmark = pytest.mark.slow
-
 PARTS = (
     "device_choice", "elements", "environment", "failure", "json", "model_description",
     "parameter_file", "sha256", "torch_version",
@@ -138,7 +136,7 @@ def test_descriptions_are_read_as_python_wrote_them(probe, tmp_path):
         ({"species": ["Si"]}, "list of species differs"),
         ({"outputs": ["energy", "forces"]}, "statement about forces differs"),
         ({"schema": "other"}, "schema is 'other'"),
-        ({"version": 2}, "schema version is 2, and this driver reads 1"),
+        ({"version": 3}, "schema version is 3, and this driver reads 2"),
         ({"edge_vectors": "yes"}, "'edge_vectors' is not true or false"),
     ],
 )

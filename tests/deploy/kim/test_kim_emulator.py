@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -206,3 +207,48 @@ def test_configurations_refuse_what_they_cannot_surround():
         make_configuration(Atoms("Si", pbc=True), CODES, 4.0)
     with pytest.raises(DataError, match="no atoms"):
         make_configuration(Atoms(), CODES, 4.0)
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_directed_graphs_hold_what_atoms_of_each_layer_receive(layers):
+    for seed in range(20):
+        configuration = make_configuration(random_cell(seed), CODES, 3.0 * layers)
+        sender, receiver = neighbor_pairs(configuration.coordinates, 3.0)
+        whole = staged_graph(sender, receiver, configuration.contributing, layers)
+        directed = staged_graph(sender, receiver, configuration.contributing, layers, directed=True)
+        inside = set(np.flatnonzero(configuration.contributing).tolist())
+        for symmetric, own in zip(whole, directed, strict=True):
+            expected = {(j, i) for j, i in symmetric.T.tolist() if i in inside}
+            assert set(map(tuple, own.T.tolist())) == expected
+            inside |= {j for j, _ in expected}
+
+
+def test_weights_for_one_composition_refuse_others():
+    about = description(GraphToy(), composition=(1, 2))
+    forward = GraphToy()
+    cell = {"cell": [6.0] * 3, "pbc": True}
+    positions = [[0, 0, 0], [1.5, 0, 0], [0, 1.5, 0], [0, 0, 1.5], [3, 3, 3], [3, 3, 1]]
+    for symbols in ("SiC2", "Si2C4"):
+        atoms = Atoms(symbols, positions[: 3 * (1 + (symbols != "SiC2"))], **cell)
+        emulate(forward, about, make_configuration(atoms, CODES, about.influence_distance))
+    atoms = Atoms("Si3C3", positions, **cell)
+    other = make_configuration(atoms, CODES, about.influence_distance)
+    with pytest.raises(OutOfDomainError, match=r"are Si3C3, .* for SiC2 \(any number"):
+        emulate(forward, about, other)
+    exact = replace(about, composition=(3, 3), composition_multiples=False)
+    emulate(forward, exact, other)
+    with pytest.raises(OutOfDomainError, match="for SiC only"):
+        emulate(forward, replace(exact, composition=(1, 1)), other)
+
+
+@pytest.mark.parametrize("directed", [False, True])
+def test_a_limit_of_neighbors_that_bites_is_refused(directed):
+    atoms = silicon_carbide(1)
+    forward = GraphToy()
+    wide = description(forward, cutoff=3.2, directed_edges=directed)
+    configuration = make_configuration(atoms, CODES, wide.influence_distance)
+    _, receiver = neighbor_pairs(configuration.coordinates, 3.2)
+    most = int(np.bincount(receiver)[configuration.contributing].max())
+    emulate(forward, replace(wide, max_neighbors=most), configuration)
+    with pytest.raises(OutOfDomainError, match="trained with the nearest"):
+        emulate(forward, replace(wide, max_neighbors=most - 1), configuration)

@@ -127,8 +127,8 @@ def test_json_can_be_read_back(network, tmp_path):
 def test_json_of_another_version_is_refused(network, tmp_path):
     folder = write_portable_model(tmp_path / "m", description(RawToy()), network, provenance={})
     path = folder / FILE_NAME
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 2}))
-    with pytest.raises(DataError, match="version 2"):
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 3}))
+    with pytest.raises(DataError, match="version 3"):
         read_model_json(folder)
     path.write_text("{")
     with pytest.raises(DataError, match="damaged"):

@@ -100,4 +100,4 @@ def test_driver_gives_what_the_native_model_gives(native, install):
             assert found.energy == pytest.approx(expected.energy, abs=1e-10)
             assert found.forces == pytest.approx(expected.forces, abs=1e-12)
             assert found.particle_energies.sum() == pytest.approx(expected.energy, abs=1e-10)
-            assert found.virial == pytest.approx(expected.virial, abs=1e-11)
+            assert found.virial == pytest.approx(expected.virial, rel=1e-12, abs=1e-12)

@@ -105,6 +105,14 @@ def test_another_run_after_a_failure(run):
     ("change", "error", "message"),
     [
         (("units metal", "units lj"), ConfigError, "units lj. Expected units metal or real"),
+        (
+            (
+                "lattice fcc 5.4\nregion box block 0 2 0 1 0 1\n",
+                "dimension 2\nlattice sq 4\nregion box block 0 2 0 2 -0.1 0.1\n",
+            ),
+            ConfigError,
+            "dimension 2.*p p f",
+        ),
         (("create_box 1", "create_box 2"), ConfigError, "2 atom type.* 1 element.*: Ar"),
         (("fix 1 all nve", "run_style respa 2 2"), ConfigError, "run_style respa"),
         (("fix 1 all nve", native()), ConfigError, "pair_style lj/cut.*--overlay"),

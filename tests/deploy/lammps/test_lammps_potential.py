@@ -12,6 +12,7 @@ from ase.build import bulk
 from lammps_cases import OUTPUT, Output, need_lammps
 
 from adatom.calculators.ase_calculator import MLIPCalculator
+from adatom.core.precision import torch_threads
 from adatom.deploy.lammps.run import run_lammps
 from adatom.inference.predict_unit import MLIPPredictUnit
 
@@ -125,6 +126,27 @@ def test_neighbors_are_searched_only_when_atoms_moved_far(unit, tmp_path, monkey
     result = run_lammps("in.test", calculator, "Si", screen="none")
     assert result.evaluations == 11
     assert calculator.neighbors.num_searches == 1
+
+
+def test_lammps_does_not_take_threads_from_pytorch(unit, tmp_path, monkeypatch):
+    need_lammps()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    Path("in.test").write_text(
+        SILICON.format(tilt=0) + "run 0\nclear\n" + SILICON.format(tilt=0.1) + "run 0\n"
+    )
+    calculator, seen = MLIPCalculator(unit, TASK), []
+    calculate = calculator.calculate
+
+    def count(*args, **kwargs):
+        seen.append(torch.get_num_threads())
+        calculate(*args, **kwargs)
+
+    monkeypatch.setattr(calculator, "calculate", count)
+    with torch_threads(3):
+        run_lammps("in.test", calculator, "Si", screen="none")
+        assert torch.get_num_threads() == 3
+    assert seen == [3, 3]
 
 
 def test_charge_and_spin_reach_the_model(shared, tmp_path, monkeypatch):

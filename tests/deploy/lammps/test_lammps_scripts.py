@@ -96,6 +96,17 @@ def test_the_status_of_quit(tmp_path, monkeypatch):
     assert result.thermo["Volume"] == pytest.approx(5.4**3)
 
 
+def test_restarts(tmp_path, monkeypatch):
+    need_lammps()
+    monkeypatch.chdir(tmp_path)
+    move = "displace_atoms all random 0.1 0.1 0.1 3\nrun 0\nwrite_restart kept\n"
+    Path("in.test").write_text(BOX.format(pair="") + move)
+    before = run_lammps("in.test", argon(), "Ar", screen="none").thermo["PotEng"]
+    Path("in.test").write_text("read_restart kept\nthermo_style custom step pe\nrun 0\n")
+    after = run_lammps("in.test", argon(), "Ar", screen="none").thermo["PotEng"]
+    assert after == pytest.approx(before, rel=1e-12)
+
+
 def test_lines_are_joined():
     text = 'a b &\n  c # x\n\nprint """one\n\ntwo"""\nd\n'
     assert [tuple(line) for line in logical_lines(text)] == [

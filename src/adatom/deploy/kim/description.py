@@ -47,6 +47,13 @@ class ModelDescription:
         descriptor: Kind of descriptor, such as ``"SymmetryFunctions"``; None unless the pattern is
             ``"descriptor"``.
         dtype: What the network computes in; inputs and outputs are float64 anyway.
+        directed_edges: Graphs only: layers hold no edges but those that their atoms receive. The
+            published convention has both directions of each.
+        max_neighbors: More neighbors than this within the cutoff are an error; None is any number.
+        composition: How many atoms of each species a formula unit has, where the weights are for
+            one composition only. The driver refuses others in a single process; it cannot see the
+            whole system where there are several.
+        composition_multiples: Whether any number of formula units is meant.
 
     Raises:
         ConfigError: If the values do not go together.
@@ -65,6 +72,10 @@ class ModelDescription:
     edge_vectors: bool = False
     descriptor: str | None = None
     dtype: str = "float64"
+    directed_edges: bool = False
+    max_neighbors: int | None = None
+    composition: tuple[int, ...] | None = None
+    composition_multiples: bool = True
 
     def __post_init__(self) -> None:
         """Check that the values go together."""
@@ -93,6 +104,7 @@ class ModelDescription:
             )
         self._check_file()
         self._check_outputs()
+        self._check_limits()
 
     @property
     def influence_distance(self) -> float:
@@ -108,6 +120,21 @@ class ModelDescription:
     def num_inputs(self) -> int:
         """Number of tensors that ``forward`` takes, without edge vectors."""
         return {"raw": 5, "descriptor": 1, "graph": 3 + self.layers}[self.pattern]
+
+    def _check_limits(self) -> None:
+        if self.directed_edges and self.pattern != "graph":
+            raise ConfigError(f"A {self.pattern} model promises directed edges of graphs")
+        if self.max_neighbors is not None and self.max_neighbors < 1:
+            raise ConfigError(
+                f"max_neighbors is {self.max_neighbors}", expected="at least 1, or None"
+            )
+        if self.composition is None:
+            return
+        if len(self.composition) != len(self.species) or min(self.composition) < 1:
+            raise ConfigError(
+                f"The composition is {list(self.composition)} for {list(self.species)}",
+                expected="a positive number of atoms of each species",
+            )
 
     def _check_file(self) -> None:
         suffix = _SUFFIX[self.backend]

@@ -33,6 +33,7 @@ from adatom.deploy.kim.descriptor_words import Words, is_number
 from adatom.nn.descriptors.base import Descriptor
 from adatom.nn.descriptors.bispectrum import Bispectrum
 from adatom.nn.descriptors.build import KINDS, build_descriptor
+from adatom.nn.descriptors.soap import SOAP
 from adatom.nn.descriptors.symmetry_functions import PARAMETERS, SymmetryFunctions
 
 _RULE = "#" + "=" * 80
@@ -125,6 +126,8 @@ def descriptor_file_text(descriptor: Descriptor) -> str:
     ]
     if isinstance(descriptor, SymmetryFunctions):
         return "\n\n".join(head + _symmetry_function_blocks(descriptor)) + "\n"
+    if isinstance(descriptor, SOAP):
+        return "\n\n".join(_soap_blocks(descriptor, head)) + "\n"
     if isinstance(descriptor, Bispectrum):
         return "\n\n".join(head + _bispectrum_blocks(descriptor)) + "\n"
     raise ConfigError(
@@ -133,6 +136,8 @@ def descriptor_file_text(descriptor: Descriptor) -> str:
 
 
 def _read(kind: str, words: Words) -> dict[str, Any]:
+    if kind == "SOAP" and is_number(words.peek()):
+        return _read_published_soap(words)
     function = words.take("the cutoff function")
     if function != "cos":
         raise DataError(
@@ -146,6 +151,8 @@ def _read(kind: str, words: Words) -> dict[str, Any]:
     found: dict[str, Any] = {"species": list(species), "cutoffs": cutoffs}
     if kind == "Bispectrum":
         return found | _read_bispectrum(words, len(species))
+    if kind == "SOAP":
+        return found | _read_soap(words, max(cutoffs.values()))
     return found | _read_symmetry_functions(words)
 
 
@@ -184,7 +191,7 @@ def _read_normalization(words: Words, width: int) -> None:
         return
     size = words.whole("the number of descriptor values", least=1)
     rest = [words.number("a mean or a standard deviation") for _ in range(len(words))]
-    if size != width or len(rest) not in (2, 2 * width):
+    if size != width or (len(rest) not in (2, 2 * width) and (wanted or rest)):
         raise DataError(
             f"It promises {size} values with {len(rest)} means and standard deviations",
             expected=f"{width} values with as many of each, or with one of each",
@@ -208,6 +215,45 @@ def _read_bispectrum(words: Words, count: int) -> dict[str, Any]:
         "bzero_flag": words.flag("bzero_flag"),
         "weights": [words.number("a weight of a species") for _ in range(count)],
     }
+
+
+def _read_soap(words: Words, longest: float) -> dict[str, Any]:
+    sizes = {name: words.whole(name) for name in ("n_max", "l_max")}
+    cutoff = words.number("the cutoff")
+    if cutoff != longest:
+        raise DataError(
+            f"It has the cutoff {cutoff:g}", expected=f"the longest of the pairs, {longest:g}"
+        )
+    return {**sizes, "radial_basis": words.take("radial_basis"), "eta": words.number("eta")}
+
+
+def _read_published_soap(words: Words) -> dict[str, Any]:
+    found: dict[str, Any] = {name: words.whole(name) for name in ("n_max", "l_max")}
+    found["cutoffs"] = words.number("the cutoff")
+    found["eta"] = words.number("eta")
+    found["radial_basis"] = words.take("radial_basis")
+    count = words.whole("the number of species", least=1)
+    found["species"] = [words.take("a species") for _ in range(count)]
+    return {**found, "smooth": False}
+
+
+def _soap_blocks(descriptor: SOAP, head: list[str]) -> list[str]:
+    values: dict[str, float | int | str] = {
+        "n_max": descriptor.n_max,
+        "l_max": descriptor.l_max,
+        "cutoff": descriptor.cutoff,
+    }
+    if descriptor.smooth:
+        values |= {"radial_basis": descriptor.radial_basis, "eta": descriptor.eta}
+        return head + [f"# {name}\n{value}" for name, value in values.items()]
+    if len({length for row in descriptor.cutoffs for length in row}) != 1:
+        raise ConfigError(
+            "SOAP without a cutoff function has several cutoffs",
+            expected="one for all pairs, which is all that the file can say",
+        )
+    values |= {"eta": descriptor.eta, "radial_basis": descriptor.radial_basis}
+    values["species"] = f"{len(descriptor.species)}\n{' '.join(descriptor.species)}"
+    return head[:1] + [f"# {name}\n{value}" for name, value in values.items()]
 
 
 def _bispectrum_blocks(descriptor: Bispectrum) -> list[str]:

@@ -130,7 +130,7 @@ def export_potential(
     staged = StagedPotential(
         merged, dataset, numbers, charge=options.charge, spin=options.spin, dtype=dtype
     )
-    description = _description(staged, species, options)
+    description = _description(staged, species, options, composition, potential.max_neighbors)
     formula = species if composition is None else _symbols(composition)
     repeats = composition is None or composition.multiples
     structures = sample_structures(formula, staged.backbone.cutoff, repeats=repeats)
@@ -247,6 +247,8 @@ def _description(
     staged: StagedPotential,
     species: tuple[str, ...],
     options: ExportOptions,
+    composition: Composition | None,
+    max_neighbors: int | None,
 ) -> ModelDescription:
     if options.pattern == "raw" and staged.num_layers > 1:
         raise ConfigError(
@@ -263,7 +265,18 @@ def _description(
         backend=options.backend,
         outputs=OUTPUTS,
         dtype=str(staged.dtype).removeprefix("torch."),
+        directed_edges=options.pattern == "graph",
+        max_neighbors=max_neighbors,
+        composition=_counts(composition, species),
+        composition_multiples=composition is None or composition.multiples,
     )
+
+
+def _counts(composition: Composition | None, species: tuple[str, ...]) -> tuple[int, ...] | None:
+    if composition is None:
+        return None
+    of = dict(composition.counts)
+    return tuple(of[atomic_numbers[symbol]] for symbol in species)
 
 
 def _saved(

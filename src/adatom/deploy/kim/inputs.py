@@ -12,9 +12,9 @@ graph      species i64[N], coordinates f64[N, 3], graph layers i64[2, E_k], the 
 ========== ======================================================================================
 
 Lists and edges end at the cutoff. Edges are sorted by their second row, then by the first, and
-both directions of each are there. A single particle of a graph gets a companion far away. Models
-that take edge vectors get them at the end: ``x[first] - x[second]`` per layer, or
-``x[neighbor] - x[center]`` for lists.
+both directions of each are there, unless the model takes directed edges. A single particle of a
+graph gets a companion far away. Models that take edge vectors get them at the end:
+``x[first] - x[second]`` per layer, or ``x[neighbor] - x[center]`` for lists.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from ase.data import atomic_numbers
 from adatom.core.errors import ConfigError
 from adatom.deploy.kim.configuration import Configuration, Integers
 from adatom.deploy.kim.description import ModelDescription
+from adatom.deploy.kim.limits import require_composition, require_few_neighbors
 from adatom.deploy.kim.neighbor_lists import neighbor_pairs
 
 #: Where the only particle of a graph gets its companion, in angstrom.
@@ -61,7 +62,12 @@ class Inputs:
 
 
 def staged_graph(
-    sender: Integers, receiver: Integers, contributing: np.ndarray, layers: int
+    sender: Integers,
+    receiver: Integers,
+    contributing: np.ndarray,
+    layers: int,
+    *,
+    directed: bool = False,
 ) -> list[Integers]:
     """Choose the edges that each layer needs.
 
@@ -73,6 +79,8 @@ def staged_graph(
         receiver: ``[E]``.
         contributing: ``[N]`` bool.
         layers: How many.
+        directed: Leave out edges that no particle of the layer receives; each layer's particles
+            are those of the one before and what they reach.
 
     Returns:
         One ``[2, E_k]`` per layer, in the order of the pairs given.
@@ -80,9 +88,11 @@ def staged_graph(
     graph = []
     inside = np.asarray(contributing, dtype=bool)
     for _ in range(layers):
-        chosen = inside[sender] | inside[receiver]
+        chosen = inside[receiver] if directed else inside[sender] | inside[receiver]
         graph.append(np.stack([sender[chosen], receiver[chosen]]))
-        reached = np.zeros_like(inside)
+        # Particles that receive nothing from each other, such as the atom of a cell with one, are
+        # not reached again; symmetrized, they receive their edges all the same.
+        reached = inside.copy() if directed else np.zeros_like(inside)
         reached[sender[inside[receiver]]] = True
         inside = reached
     return graph
@@ -105,7 +115,9 @@ def make_inputs(
 
     Raises:
         ConfigError: If the pattern is ``"descriptor"`` and no function was given.
+        OutOfDomainError: If the model is for another composition, or for fewer neighbors.
     """
+    require_composition(description, configuration)
     coordinates = torch.from_numpy(configuration.coordinates.copy())
     species = _species(description, configuration)
     contributing = torch.from_numpy(configuration.contributing).to(torch.int64)
@@ -116,7 +128,14 @@ def make_inputs(
     coordinates.requires_grad_()
     sender, receiver = neighbor_pairs(configuration.coordinates, description.cutoff)
     if description.pattern == "graph":
-        layers = staged_graph(sender, receiver, configuration.contributing, description.layers)
+        layers = staged_graph(
+            sender,
+            receiver,
+            configuration.contributing,
+            description.layers,
+            directed=description.directed_edges,
+        )
+        require_few_neighbors(description, _received(layers, configuration, description))
         graph = [torch.from_numpy(layer) for layer in layers]
         ghosts = 1 - contributing
         ghosts = torch.cat([ghosts, torch.ones_like(ghosts)]) if padded else ghosts
@@ -125,6 +144,7 @@ def make_inputs(
         arguments += [pair.vectors for pair in pairs]
         return Inputs(arguments, coordinates, pairs, interacting=graph[0].numel() > 0)
     listed = configuration.contributing[receiver]
+    require_few_neighbors(description, receiver[listed])
     neighbors, centers = (torch.from_numpy(side[listed]) for side in (sender, receiver))
     if description.pattern == "descriptor":
         if descriptor is None:
@@ -137,6 +157,21 @@ def make_inputs(
     lists = [lengths.to(torch.int32), neighbors.to(torch.int32)]
     arguments = [species, coordinates, *lists, contributing, *(pair.vectors for pair in pairs)]
     return Inputs(arguments, coordinates, pairs, interacting=len(centers) > 0)
+
+
+def _received(
+    layers: list[Integers], configuration: Configuration, description: ModelDescription
+) -> Integers:
+    """Return the receivers of the widest layer whose neighbors are all there, one per edge."""
+    receivers: Integers = layers[-1][1]
+    if description.directed_edges:
+        return receivers
+    inside = configuration.contributing
+    if len(layers) > 1:
+        # All that an edge of the layer before touches.
+        inside = np.zeros_like(inside)
+        inside[layers[-2][1]] = True
+    return receivers[inside[receivers]]
 
 
 def _species(description: ModelDescription, configuration: Configuration) -> torch.Tensor:

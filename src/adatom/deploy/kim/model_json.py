@@ -1,29 +1,33 @@
 """adatom.json: what a portable model says beyond the published parameter file.
 
-Schema ``adatom-kim``, version 1. All members are always there:
+Schema ``adatom-kim``, version 2. All members are always there:
 
-=================== ===========================================================================
-``schema``          ``"adatom-kim"``
-``version``         1
-``name``            KIM's name of the model
-``species``         chemical symbols; the position is the species code
-``atomic_numbers``  of the species
-``pattern``         ``raw``, ``descriptor`` or ``graph``
-``cutoff``          angstrom
-``layers``          message-passing layers
-``units``           ``{"length": "angstrom", "energy": "eV"}``
-``backend``         ``torchscript`` or ``aotinductor``
-``model_file``      name of the network's file
-``model_sha256``    of that file
-``outputs``         see :class:`adatom.deploy.kim.description.ModelDescription`
-``species_input``   ``code`` or ``atomic_number``
-``edge_vectors``    whether forward takes edge vectors, too
-``descriptor``      kind of descriptor, or null
-``dtype``           of the network
-``torch_version``   that wrote the model file
-``adatom_version``  that wrote this file
-``provenance``      anything about where the weights come from
-=================== ===========================================================================
+========================= ==========================================================================
+``schema``                ``"adatom-kim"``
+``version``               2
+``name``                  KIM's name of the model
+``species``               chemical symbols; the position is the species code
+``atomic_numbers``        of the species
+``pattern``               ``raw``, ``descriptor`` or ``graph``
+``cutoff``                angstrom
+``layers``                message-passing layers
+``units``                 ``{"length": "angstrom", "energy": "eV"}``
+``backend``               ``torchscript`` or ``aotinductor``
+``model_file``            name of the network's file
+``model_sha256``          of that file
+``outputs``               see :class:`adatom.deploy.kim.description.ModelDescription`
+``species_input``         ``code`` or ``atomic_number``
+``edge_vectors``          whether forward takes edge vectors, too
+``descriptor``            kind of descriptor, or null
+``dtype``                 of the network
+``directed_edges``        whether graph layers hold only edges that their atoms receive
+``max_neighbors``         limit above which the model is not right, or null
+``composition``           atoms of each species in a formula unit that weights are for, or null
+``composition_multiples`` whether any number of formula units is meant
+``torch_version``         that wrote the model file
+``adatom_version``        that wrote this file
+``provenance``            anything about where the weights come from
+========================= ==========================================================================
 """
 
 from __future__ import annotations
@@ -42,7 +46,7 @@ from adatom.core.files import require_readable
 from adatom.deploy.kim.description import ModelDescription
 
 FILE_NAME = "adatom.json"
-SCHEMA, VERSION = "adatom-kim", 1
+SCHEMA, VERSION = "adatom-kim", 2
 _DESCRIPTION = tuple(ModelDescription.__dataclass_fields__)
 
 
@@ -101,6 +105,7 @@ def read_model_json(folder: str | os.PathLike[str]) -> tuple[ModelDescription, d
             f"{str(path)!r} has the schema {found[0]} version {found[1]}",
             expected=f"{SCHEMA} version {VERSION}",
         )
-    for name in ("species", "outputs"):
-        values[name] = tuple(values[name])
+    for name in ("species", "outputs", "composition"):
+        if values[name] is not None:
+            values[name] = tuple(values[name])
     return ModelDescription(**values), record

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
+from adatom.core.precision import torch_threads
 from adatom.core.units import ENERGY_UNITS
 from adatom.deploy.lammps.elements import contradictions
 
@@ -71,6 +72,7 @@ class ExternalForce:
         numbers: ``[types + 1]`` atomic numbers by atom type.
         symbols: Elements of the types, for messages.
         unit_style: A key of :data:`UNIT_STYLES`.
+        threads: CPU threads of PyTorch during an evaluation.
 
     Attributes:
         failure: What stopped LAMMPS, or None.
@@ -86,12 +88,14 @@ class ExternalForce:
         numbers: npt.NDArray[np.int64],
         symbols: Sequence[str],
         unit_style: str,
+        threads: int,
     ) -> None:
         self._lmp = lmp
         self._calculator = calculator
         self._numbers = numbers
         self._symbols = symbols
         self._unit = 1.0 / ENERGY_UNITS[UNIT_STYLES[unit_style]]
+        self._threads = threads
         self._masses_are_checked = False
         self.failure: Failure | None = None
         self.evaluations = 0
@@ -124,7 +128,8 @@ class ExternalForce:
             atoms = self._atoms(positions, order)
             atoms.arrays["id"] = np.array(tags[order])
             self._check_masses()
-            self._compute(atoms, order, forces)
+            with torch_threads(self._threads):
+                self._compute(atoms, order, forces)
         # Also Ctrl-C: whatever is raised here would only be printed, and the run would go on.
         except BaseException as error:  # noqa: BLE001
             forces[:] = 0.0

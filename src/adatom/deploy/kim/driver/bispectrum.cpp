@@ -99,6 +99,8 @@ class Bispectrum : public Formula {
     return torch::stack(columns, 1) - lone_;
   }
 
+  double longest_cutoff() const override { return cutoffs_.longest(); }
+
   double kept_numbers(double neighbours) const override {
     double const size = twojmax_ + 1.0;
     return neighbours * 4.0 * size * size * size +

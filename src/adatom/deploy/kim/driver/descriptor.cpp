@@ -138,15 +138,14 @@ class FileDescriptor : public Descriptor {
 
 std::unique_ptr<Formula> read_formula(std::string const& kind, Words& words,
                                       ModelDescription const& description, torch::Device device) {
+  double ignored = 0.0;
+  if (kind == "soap" && is_number(words.peek(), ignored))
+    return read_published_soap(words, description.species, device);
   std::string const function = words.next("the cutoff function");
   if (function != "cos")
     throw Failure("It has '" + function + "' for the cutoff function; expected cos, the only one.");
   PairCutoffs cutoffs(words, description.species, device);
-  double const longest = cutoffs.longest();
-  if (longest > description.cutoff * (1 + 1e-9))
-    throw Failure("Its longest cutoff is " + std::to_string(longest) +
-                  " angstrom, and that of the parameter file is " +
-                  std::to_string(description.cutoff) + ".");
+  if (kind == "soap") return read_soap(words, std::move(cutoffs), device);
   if (kind == "bispectrum") return read_bispectrum(words, std::move(cutoffs), device);
   return read_symmetry_functions(words, std::move(cutoffs), device);
 }
@@ -156,9 +155,9 @@ std::unique_ptr<Formula> read_formula(std::string const& kind, Words& words,
 std::unique_ptr<Descriptor> load_descriptor(std::string const& kind, std::string const& path,
                                             ModelDescription const& description,
                                             torch::Device device) {
-  if (kind != "symmetryfunctions" && kind != "bispectrum")
+  if (kind != "symmetryfunctions" && kind != "bispectrum" && kind != "soap")
     throw Failure("This driver does not know the descriptor '" + kind +
-                  "'; expected SymmetryFunctions or Bispectrum.");
+                  "'; expected SymmetryFunctions, Bispectrum or SOAP.");
   if (path.empty())
     throw Failure("The model has the descriptor '" + kind + "' and no file that ends in .dat.");
   std::ifstream stream(path);
@@ -166,6 +165,10 @@ std::unique_ptr<Descriptor> load_descriptor(std::string const& kind, std::string
   try {
     Words words(stream);
     auto formula = read_formula(kind, words, description, device);
+    if (formula->longest_cutoff() > description.cutoff * (1 + 1e-9))
+      throw Failure("Its longest cutoff is " + std::to_string(formula->longest_cutoff()) +
+                    " angstrom, and that of the parameter file is " +
+                    std::to_string(description.cutoff) + ".");
     if (!words.empty()) throw Failure("It has '" + words.peek() + "' where it should end.");
     return std::make_unique<FileDescriptor>(std::move(formula), description, device);
   } catch (Failure const& failure) {

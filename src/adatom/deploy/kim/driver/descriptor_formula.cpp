@@ -48,6 +48,22 @@ PairCutoffs::PairCutoffs(Words& words, std::vector<std::string> const& species,
   table_ = torch::tensor(table, torch::kFloat64).view({size, size}).to(device);
 }
 
+PairCutoffs::PairCutoffs(std::vector<std::string> const& listed, double length,
+                         std::vector<std::string> const& species, torch::Device device)
+    : longest_(length), shortest_(length) {
+  for (std::string const& name : listed) {
+    auto const found = std::find(species.begin(), species.end(), name);
+    if (found == species.end())
+      throw Failure("It lists the species '" + name + "', which the parameter file does not.");
+    file_order_.push_back(static_cast<std::size_t>(found - species.begin()));
+  }
+  if (std::set(listed.begin(), listed.end()).size() != species.size() ||
+      listed.size() != species.size())
+    throw Failure("It lists other species than the parameter file.");
+  auto const size = static_cast<std::int64_t>(species.size());
+  table_ = torch::full({size, size}, length, torch::kFloat64).to(device);
+}
+
 torch::Tensor PairCutoffs::of(torch::Tensor const& first, torch::Tensor const& second) const {
   return table_.flatten().index_select(0, first * table_.size(0) + second);
 }

@@ -29,6 +29,8 @@ class Formula {
 
   // Roughly how many numbers are kept at once for an atom with so many neighbours.
   virtual double kept_numbers(double neighbours) const = 0;
+
+  virtual double longest_cutoff() const = 0;  // angstrom
 };
 
 // What all kinds of files begin with: a cutoff per pair of species codes.
@@ -37,6 +39,10 @@ class PairCutoffs {
   // Read the number of species, and rows of two species and a length. ``species`` are those of
   // the model, in the order of their codes; the file must have the same ones.
   PairCutoffs(Words& words, std::vector<std::string> const& species, torch::Device device);
+
+  // The same length for all of ``listed``, which have to be the model's species.
+  PairCutoffs(std::vector<std::string> const& listed, double length,
+              std::vector<std::string> const& species, torch::Device device);
 
   // f64[E]
   torch::Tensor of(torch::Tensor const& first_species, torch::Tensor const& second_species) const;
@@ -59,5 +65,18 @@ torch::Tensor cosine_cutoff(torch::Tensor const& distances, torch::Tensor const&
 std::unique_ptr<Formula> read_symmetry_functions(Words& words, PairCutoffs cutoffs,
                                                  torch::Device device);
 std::unique_ptr<Formula> read_bispectrum(Words& words, PairCutoffs cutoffs, torch::Device device);
+
+struct SoapSettings {
+  int n_max = 0, l_max = 0;
+  double eta = 0.0;  // 1/angstrom^2
+  std::string radial_basis;
+  bool smooth = true;  // whether there is a cutoff function
+};
+
+std::unique_ptr<Formula> read_soap(Words& words, PairCutoffs cutoffs, torch::Device device);
+
+// The order that the published reader of SOAP knows, without the cutoff function and the pairs.
+std::unique_ptr<Formula> read_published_soap(Words& words, std::vector<std::string> const& species,
+                                             torch::Device device);
 
 }  // namespace adatom_kim

@@ -18,6 +18,10 @@ constexpr char const* rank_variables[] = {"OMPI_COMM_WORLD_LOCAL_RANK",
                                           "PALS_LOCAL_RANKID",
                                           "LOCAL_RANK"};
 
+// What they call the number of processes.
+constexpr char const* size_variables[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE",
+                                          "SLURM_NTASKS", "WORLD_SIZE"};
+
 int whole_number(char const* name, std::string const& text, int smallest) {
   int value = 0;
   char const* const end = text.data() + text.size();
@@ -55,6 +59,18 @@ Environment read_environment(Lookup const& lookup) {
       found.local_rank = whole_number(name, *rank, 0);
       break;
     }
+  }
+  for (char const* name : size_variables) {
+    if (auto const size = lookup(name)) {
+      found.processes = whole_number(name, *size, 1);
+      break;
+    }
+  }
+  if (auto const composition = lookup("ADATOM_KIM_COMPOSITION")) {
+    if (*composition != "any")
+      throw Failure("The environment variable ADATOM_KIM_COMPOSITION is '" + *composition +
+                    "'; expected any, or nothing.");
+    found.any_composition = true;
   }
   return found;
 }

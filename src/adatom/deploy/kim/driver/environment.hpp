@@ -18,6 +18,8 @@ struct Environment {
   bool elements_map = false;     // KIM_MODEL_ELEMENTS_MAP: species are atomic numbers
   int threads = 1;               // ADATOM_KIM_THREADS, else OMP_NUM_THREADS, else 1
   std::optional<int> local_rank; // rank on this node, as the launcher says
+  int processes = 1;             // of the whole run, as the launcher says
+  bool any_composition = false;  // ADATOM_KIM_COMPOSITION=any: weights for another one are meant
 };
 
 // Read all of them. Throws Failure on a number that is none.

@@ -162,6 +162,11 @@ class Parser {
   throw Failure("'" + key + "' is not " + kind + ".");
 }
 
+int to_whole(double value, std::string const& key) {
+  if (value != std::floor(value) || std::abs(value) > 1e9) not_a("a whole number", key);
+  return static_cast<int>(value);
+}
+
 }  // namespace
 
 Json Json::parse(std::string const& text) { return Parser(text).document(); }
@@ -189,9 +194,7 @@ double Json::number(std::string const& key) const {
 }
 
 int Json::whole(std::string const& key) const {
-  double const found = number(key);
-  if (found != std::floor(found) || std::abs(found) > 1e9) not_a("a whole number", key);
-  return static_cast<int>(found);
+  return to_whole(number(key), key);
 }
 
 bool Json::boolean(std::string const& key) const {
@@ -208,6 +211,18 @@ std::vector<std::string> Json::texts(std::string const& key) const {
     auto const* const text = std::get_if<std::string>(&each.value_);
     if (text == nullptr) not_a("a list of texts", key);
     all.push_back(*text);
+  }
+  return all;
+}
+
+std::vector<int> Json::wholes(std::string const& key) const {
+  auto const* const found = std::get_if<Array>(&at(key).value_);
+  if (found == nullptr) not_a("a list", key);
+  std::vector<int> all;
+  for (Json const& each : *found) {
+    auto const* const value = std::get_if<double>(&each.value_);
+    if (value == nullptr) not_a("a list of whole numbers", key);
+    all.push_back(to_whole(*value, key));
   }
   return all;
 }

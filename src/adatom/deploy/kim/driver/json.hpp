@@ -30,6 +30,7 @@ class Json {
   int whole(std::string const& key) const;
   bool boolean(std::string const& key) const;
   std::vector<std::string> texts(std::string const& key) const;
+  std::vector<int> wholes(std::string const& key) const;
 
  private:
   std::variant<std::nullptr_t, bool, double, std::string, Array, Object> value_ = nullptr;

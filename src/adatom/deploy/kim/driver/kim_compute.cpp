@@ -1,5 +1,6 @@
 #include "failure.hpp"
 #include "gil.hpp"
+#include "limits.hpp"
 #include "kim_model.hpp"
 #include "threads.hpp"
 
@@ -104,6 +105,8 @@ void compute(KimModel const& model, KIM::ModelComputeArguments const& arguments)
     results.particle_virial.assign(6 * size, 0.0);
     return write(model, atoms, results, targets);
   }
+  if (model.whole_system)
+    require_composition(model.network.description, atoms, model.species_values);
   Wanted wanted;
   wanted.forces = targets.forces != nullptr || targets.virial != nullptr;
   wanted.particle_energies = targets.particle_energies != nullptr;

@@ -120,6 +120,7 @@ std::unique_ptr<KimModel> create_model(KIM::ModelDriverCreate& create, KIM::Leng
   network.description = read_description(files);
   network.description.elements_map |= environment.elements_map;
   model->threads = environment.threads;
+  model->whole_system = environment.processes == 1 && !environment.any_composition;
   model->units = agree_on_units(create, length, energy);
   model->species_values = register_species(create, network.description);
   if (create.SetModelNumbering(KIM::NUMBERING::zeroBased) != 0)

@@ -14,6 +14,7 @@ struct KimModel {
   Network network;
   Units units;
   int threads = 1;
+  bool whole_system = true;  // no other process holds atoms, so the composition can be checked
   Times times{process_variable("ADATOM_KIM_TIMES")};
   std::vector<std::int64_t> species_values;  // by KIM's code: a code, or an atomic number
 

@@ -12,7 +12,7 @@
 namespace adatom_kim {
 namespace {
 
-constexpr int known_version = 1;
+constexpr int known_version = 2;
 constexpr char const* json_name = "adatom.json";
 
 char const* name_of(Pattern pattern) {
@@ -37,6 +37,16 @@ void check_version(Json const& json) {
                   "; install a newer driver with: adatom kim install-driver");
 }
 
+void add_limits(Json const& json, ModelDescription& found) {
+  found.directed_edges = json.boolean("directed_edges");
+  if (!json.at("max_neighbors").is_null()) found.max_neighbors = json.whole("max_neighbors");
+  if (!json.at("composition").is_null())
+    for (int count : json.wholes("composition")) found.composition.push_back(count);
+  found.composition_multiples = json.boolean("composition_multiples");
+  require_same(found.composition.empty() || found.composition.size() == found.species.size(),
+               "number of species in the composition");
+}
+
 void add_json(Json const& json, ModelDescription& found) {
   check_version(json);
   require_same(json.texts("species") == found.species, "list of species");
@@ -50,6 +60,7 @@ void add_json(Json const& json, ModelDescription& found) {
   found.returns_particle_energies = among(outputs, "particle_energies");
   found.elements_map = json.text("species_input") == "atomic_number";
   found.edge_vectors = json.boolean("edge_vectors");
+  if (json.whole("version") >= 2) add_limits(json, found);
   found.model_sha256 = json.text("model_sha256");
   if (json.text("backend") == "aotinductor") found.torch_version = json.text("torch_version");
 }

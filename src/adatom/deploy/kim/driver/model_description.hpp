@@ -1,6 +1,7 @@
 // What a portable model says about itself: the parameter file, and adatom.json where there is one.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -24,6 +25,10 @@ struct ModelDescription {
   bool edge_vectors = false;         // forward also takes edge vectors, for particle virials
   bool returns_particle_virial = false;
   bool returns_particle_energies = true;  // false: known to return a total only
+  bool directed_edges = false;       // graph layers lack edges that no atom of theirs receives
+  int max_neighbors = 0;             // more within the cutoff are an error; 0: any number
+  std::vector<std::int64_t> composition;  // atoms of each species that weights are for; empty: any
+  bool composition_multiples = true;      // also for larger systems of the same ratios
   std::optional<std::string> model_sha256;
   std::optional<std::string> torch_version;  // that of an ahead-of-time compiled model
 

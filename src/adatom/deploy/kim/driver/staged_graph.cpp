@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "limits.hpp"
+
 namespace adatom_kim {
 namespace {
 
@@ -36,27 +38,27 @@ EdgeList sorted(Pairs const& pairs, int atoms) {
   return list;
 }
 
-// Atoms that some list names, ascending.
-std::vector<int> named_by(NeighbourLists const& lists, int atoms) {
-  std::vector<char> seen(static_cast<std::size_t>(atoms), 0);
+// Atoms that are ``seen`` already or that some list names, ascending.
+std::vector<int> named_by(NeighbourLists const& lists, std::vector<char> seen) {
   for (int j : lists.atoms) seen[static_cast<std::size_t>(j)] = 1;
   std::vector<int> named;
-  for (int a = 0; a < atoms; ++a)
-    if (seen[static_cast<std::size_t>(a)]) named.push_back(a);
+  for (std::size_t a = 0; a < seen.size(); ++a)
+    if (seen[a]) named.push_back(static_cast<int>(a));
   return named;
 }
 
 }  // namespace
 
-std::vector<EdgeList> staged_graph(Configuration const& atoms, double cutoff, int layers,
+std::vector<EdgeList> staged_graph(Configuration const& atoms, ModelDescription const& description,
                                    NeighbourSource const& source) {
   std::vector<EdgeList> graph;
   std::vector<int> layer = atoms.contributors;
   std::vector<char> inside(static_cast<std::size_t>(atoms.size()));
-  for (int k = 0; k < layers; ++k) {
+  for (int k = 0; k < description.layers; ++k) {
     std::fill(inside.begin(), inside.end(), 0);
     for (int i : layer) inside[static_cast<std::size_t>(i)] = 1;
-    NeighbourLists const lists = lists_within(atoms, layer, cutoff, source);
+    NeighbourLists const lists = lists_within(atoms, layer, description.cutoff, source);
+    require_few_neighbours(lists, description.max_neighbors);
     Pairs pairs;
     for (int i : layer) {
       auto const a = static_cast<std::size_t>(i);
@@ -64,11 +66,14 @@ std::vector<EdgeList> staged_graph(Configuration const& atoms, double cutoff, in
         int const j = lists.atoms[static_cast<std::size_t>(n)];
         pairs.add(j, i);
         // The other direction comes from the list of j, unless that is not read.
-        if (!inside[static_cast<std::size_t>(j)]) pairs.add(i, j);
+        if (!description.directed_edges && !inside[static_cast<std::size_t>(j)]) pairs.add(i, j);
       }
     }
     graph.push_back(sorted(pairs, atoms.size()));
-    layer = named_by(lists, atoms.size());
+    // Atoms that receive nothing from each other are not named again. With both directions they
+    // receive their edges all the same.
+    if (!description.directed_edges) std::fill(inside.begin(), inside.end(), 0);
+    layer = named_by(lists, inside);
   }
   return graph;
 }

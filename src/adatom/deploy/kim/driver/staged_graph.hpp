@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "model_description.hpp"
 #include "neighbours.hpp"
 
 namespace adatom_kim {
@@ -19,7 +20,10 @@ struct EdgeList {
 // widest first: after that, the atoms that the next layer reads are up to date.
 //
 // Needs lists of ghosts up to ``layers - 1`` steps away; reading each list once is enough.
-std::vector<EdgeList> staged_graph(Configuration const& atoms, double cutoff, int layers,
+//
+// With ``directed_edges`` only those directions are there that atoms of the layer receive, about
+// half of the edges of a thin layer; networks that sum over received edges need no others.
+std::vector<EdgeList> staged_graph(Configuration const& atoms, ModelDescription const& description,
                                    NeighbourSource const& source);
 
 }  // namespace adatom_kim

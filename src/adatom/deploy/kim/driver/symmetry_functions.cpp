@@ -75,6 +75,8 @@ class SymmetryFunctions : public Formula {
     return torch::cat(columns, 1).index_select(1, order_);
   }
 
+  double longest_cutoff() const override { return cutoffs_.longest(); }
+
   double kept_numbers(double neighbours) const override {
     double const pairs = 0.5 * neighbours * (neighbours - 1);
     return neighbours * (8.0 + 4.0 * static_cast<double>(radial_count_)) +
@@ -130,7 +132,8 @@ class SymmetryFunctions : public Formula {
     if (words.empty() && !wanted) return;
     auto const size = static_cast<std::size_t>(words.whole("the number of descriptor values"));
     std::size_t const count = words.left();
-    if (size != places_.size() || (count != 2 && count != 2 * size))
+    bool const expected = count == 2 || count == 2 * size || (count == 0 && !wanted);
+    if (size != places_.size() || !expected)
       throw Failure("It promises " + std::to_string(size) + " values with " +
                     std::to_string(count) + " means and standard deviations; expected " +
                     std::to_string(places_.size()) + " values with as many of each, or one.");
