@@ -18,7 +18,7 @@ from adatom.core.errors import ConfigError, MissingExtraError
 #: What a cluster started here counts workers with: its cores are shared without booking.
 SLOT = "adatom_worker"
 _SLOTS = 100_000
-#: Such a cluster is reachable from this machine only.
+#: The workers of such a cluster are all on this machine and talk over its loopback.
 LOOPBACK = "127.0.0.1"
 #: Ray's sockets lie in its folder, and their paths may have 107 characters.
 _LONGEST_FOLDER = 30
@@ -64,7 +64,8 @@ def acquire(address: str | None = None) -> bool:
 
     A connection that exists already is used. Else the cluster at ``address`` or ``RAY_ADDRESS``
     is; else one that runs on this machine; else one is started here, without a dashboard, without
-    usage statistics, in a temporary folder, reachable from this machine only.
+    usage statistics, in a temporary folder; from Ray 2.60 on only who has the user's token
+    (``~/.ray/auth_token``) can send work to it.
 
     Args:
         address: Of a cluster; ``"local"`` starts one in any case.
@@ -128,7 +129,6 @@ def _connect(ray: Any, address: str | None) -> _Shared:
                 log_to_driver=False,
                 configure_logging=False,
                 object_store_memory=_OBJECT_STORE,
-                _node_ip_address=LOOPBACK,
                 _temp_dir=str(folder),
             )
     except BaseException:
