@@ -64,13 +64,13 @@ def systems() -> list[Atoms]:
 @pytest.mark.parametrize("optimizer", ASE)
 def test_paths_are_those_of_ase(unit, optimizer, kind):
     cell, filtered = CELLS[kind]
-    settings = RelaxationSettings(optimizer=optimizer, fmax=0.02, steps=12, cell=cell, limit=2)
+    settings = RelaxationSettings(optimizer=optimizer, fmax=0.02, steps=9, cell=cell, limit=2)
     starts = systems()
     calculator = MLIPCalculator(unit)
     for record, atoms in zip(relax_many(starts, unit, settings=settings), starts, strict=True):
         atoms.calc = calculator
         reference = ASE[optimizer](atoms if filtered is None else filtered(atoms), logfile=None)
-        converged = reference.run(fmax=0.02, steps=12)
+        converged = reference.run(fmax=0.02, steps=9)
         assert (record.steps, record.converged) == (reference.nsteps, converged)
         assert record.error is None
         np.testing.assert_allclose(record.atoms.positions, atoms.positions, rtol=0, atol=1e-9)
