@@ -82,8 +82,7 @@ def test_no_process_is_left(end, tmp_path):
     require_nobody(mark)
     assert list(tmp_path.iterdir()) == []
     folders = list(Path("/tmp").glob(f"adatom-ray-{driver.pid}-*"))
-    if end in ("normal", "collected", "exception", "SIGTERM"):
-        assert folders == []
+    assert folders == []
     if end in ("normal", "collected"):
         assert (driver.returncode, err) == (0, "")
 
