@@ -105,6 +105,7 @@ def two_nodes(monkeypatch):
     from ray.cluster_utils import Cluster
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_register_timeout_seconds", "300")
     monkeypatch.setenv("PYTHONPATH", FOLDERS)
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 0})
     cluster.add_node(num_cpus=1, num_gpus=0)

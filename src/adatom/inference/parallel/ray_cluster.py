@@ -169,6 +169,8 @@ def _quiet(folder: Path | None = None) -> Iterator[None]:
     """
     wanted = {
         "RAY_USAGE_STATS_ENABLED": "0",
+        # On a busy machine importing torch takes longer than the minute that Ray grants.
+        "RAY_worker_register_timeout_seconds": "300",
         MARK: str(folder or ""),
     }
     # Ray sets RAY_AUTH_MODE itself from version 2.60 on.
