@@ -99,6 +99,11 @@ def test_operations_that_do_not_match_are_an_error():
         run_workers(2, work)
 
 
+def test_a_worker_that_ends_early_is_an_error():
+    with pytest.raises(GraphError, match=r"\('end',\)"):
+        run_workers(2, lambda links: links.sum(torch.zeros(2)) if links.rank else None)
+
+
 def test_a_worker_that_fails_ends_the_others():
     def work(links):
         if links.rank == 1:

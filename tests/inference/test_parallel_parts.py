@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import fields, replace
 from types import SimpleNamespace
 
@@ -11,6 +12,7 @@ import torch
 
 from adatom.core.errors import (
     AdatomError,
+    ConfigError,
     DataError,
     FileAccessError,
     MissingExtraError,
@@ -22,6 +24,7 @@ from adatom.core.errors import (
 from adatom.inference.parallel import calls
 from adatom.inference.parallel.calls import BrokenCallError, gather
 from adatom.inference.parallel.failures import Failure
+from adatom.inference.parallel.ray_address import find_cluster
 from adatom.inference.parallel.transport import Receiver, geometry_of, metadata_of
 from adatom.inference.parallel.worker import Place, Reply
 from adatom.simulate.errors import SimulationError
@@ -163,6 +166,38 @@ def test_the_silent_are_named(monkeypatch):
     assert isinstance(broken.value.error, WorkerDiedError)
     assert "worker 1 of 2 (node 10.0.0.1, process 41)" in str(broken.value.error)
     assert "worker 0" not in str(broken.value.error)
+
+
+@pytest.fixture
+def listening(monkeypatch, tmp_path):
+    """Return an address where something answers, in a world without other clusters."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    (tmp_path / "ray").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_the_cluster_that_is_named_goes_first(listening, monkeypatch, tmp_path):
+    assert find_cluster(None) is None
+    (tmp_path / "ray" / "ray_current_cluster").write_text(f"{listening}\n")
+    assert find_cluster(None) == listening
+    assert find_cluster("auto") == listening
+    assert find_cluster("local") is None
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    assert find_cluster(None) is None
+    monkeypatch.setenv("RAY_ADDRESS", listening)
+    (tmp_path / "ray" / "ray_current_cluster").unlink()
+    assert find_cluster(None) == listening
+
+
+def test_where_nothing_answers_there_is_no_cluster(listening, tmp_path):
+    gone = "127.0.0.1:1"
+    (tmp_path / "ray" / "ray_current_cluster").write_text(gone)
+    assert find_cluster(None) is None
+    for address in (gone, "auto", "nonsense", "127.0.0.1:x"):
+        with pytest.raises(ConfigError, match="There is no Ray cluster"):
+            find_cluster(address)
 
 
 def test_errors_of_workers_are_errors_of_adatom():

@@ -168,7 +168,7 @@ def test_a_killed_worker_is_named_and_all_start_again(unit, one):
 def test_the_end(unit):
     """Last: the workers and the cluster end, the folder is gone."""
     places = unit.workers
-    folder = ray_cluster._shared.folder
+    folder = ray_cluster._shared.guardian.folder
     assert folder.is_dir()
     unit.close()
     unit.close()

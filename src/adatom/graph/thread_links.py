@@ -86,6 +86,10 @@ class ThreadLinks:
                 )
         return [given for _, given in entries]
 
+    def end(self) -> None:
+        """Wait for the others, which must have finished too."""
+        self._all(("end",), None)
+
     def give_up(self) -> None:
         """Make the others fail instead of waiting for this worker."""
         self._table.barrier.abort()
@@ -111,10 +115,12 @@ def run_workers(size: int, work: Callable[[ThreadLinks], Result]) -> list[Result
         links = ThreadLinks(rank, table)
         try:
             with torch.set_grad_enabled(grad):
-                return work(links)
+                result = work(links)
         except BaseException:
             links.give_up()
             raise
+        links.end()
+        return result
 
     with ThreadPoolExecutor(size) as pool:
         futures = [pool.submit(worker, rank) for rank in range(size)]

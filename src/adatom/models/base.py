@@ -44,7 +44,12 @@ class Neighborhood:
         Args:
             rows: ``[N, ...]`` of own atoms.
         """
-        return rows if self.halo is None else self.halo.extend(rows)
+        if self.halo is None:
+            return rows
+        if self.vectors.requires_grad and rows.is_floating_point() and not rows.requires_grad:
+            # So that the way back leads through this exchange for a worker without edges too.
+            rows = rows + self.vectors[:0].sum().to(rows.dtype)
+        return self.halo.extend(rows)
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
         """Return the sum over all workers of what each has summed over its own atoms."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 
@@ -78,16 +78,47 @@ class DeviceBackbone:
             data: The systems.
             edges: The same for every layer.
         """
+        elsewhere = None if edges.halo is None else Elsewhere.of(backbone, data, edges)
         with self._lock:
-            prepared = next((p for p in self._prepared if p.serves(backbone, data)), None)
+            known = (p for p in self._prepared if p.serves(backbone, data, elsewhere))
+            prepared = next(known, None)
             if prepared is None:
-                prepared = PreparedEscn(backbone, data)
+                prepared = PreparedEscn(backbone, data, elsewhere)
                 if self._recorder is not None and prepared.recordable():
                     prepared.record_with(self._recorder)
             else:
                 self._prepared.remove(prepared)
             self._prepared = [*self._prepared[1 - _MAX_BATCHES :], prepared]
             return prepared.features(edges)
+
+
+class Elsewhere(NamedTuple):
+    """What depends on the atoms of other workers too.
+
+    Attributes:
+        numbers: ``[N + H]`` atomic numbers of own atoms and of the halo.
+        groups: Weight group of each system, or None without experts.
+        coefficients: ``[G, X]`` expert coefficients, or None.
+    """
+
+    numbers: torch.Tensor
+    groups: list[int] | None
+    coefficients: torch.Tensor | None
+
+    @classmethod
+    def of(cls, backbone: eSCNMDBackbone, data: AtomicData, edges: Neighborhood) -> Elsewhere:
+        """Ask the other workers, all of which come here in every call."""
+        with torch.inference_mode(mode=False), torch.no_grad():
+            routed = backbone.route(data, backbone.embed_system(data), edges)
+            return cls(edges.extended(data.atomic_numbers), *routed)
+
+    def same(self, other: Elsewhere | None) -> bool:
+        """Tell whether nothing has changed."""
+        if other is None or not torch.equal(self.numbers, other.numbers):
+            return False
+        if self.coefficients is None or other.coefficients is None:
+            return self.coefficients is other.coefficients
+        return torch.equal(self.coefficients, other.coefficients)
 
 
 class PreparedEscn:
@@ -98,12 +129,15 @@ class PreparedEscn:
     Args:
         backbone: Frozen. Its weights must not change afterwards.
         data: The batch; its positions and edges are not used.
+        elsewhere: Where other workers have parts of the system, what depends on them.
 
     Raises:
         ConfigError: If :func:`device_unavailable` gives a reason.
     """
 
-    def __init__(self, backbone: eSCNMDBackbone, data: AtomicData) -> None:
+    def __init__(
+        self, backbone: eSCNMDBackbone, data: AtomicData, elsewhere: Elsewhere | None = None
+    ) -> None:
         reason = device_unavailable(backbone)
         if reason is not None:
             raise ConfigError(reason, fix="Choose another execution mode.")
@@ -112,15 +146,18 @@ class PreparedEscn:
         # Copies, because the caller may change theirs in place.
         own = {name: getattr(data, name).clone() for name in (*_IDENTITY, "batch")}
         self._data = data = replace(data, edges=None, dataset=list(data.dataset), **own)
+        self._elsewhere = elsewhere
         self._recordings: Recordings | None = None
         with torch.inference_mode(mode=False), torch.no_grad():
             system = backbone.embed_system(data)
-            groups, coefficients = backbone.route(data, system)
-            self._types = backbone.element_types(data.atomic_numbers)
+            if elsewhere is None:
+                elsewhere = Elsewhere(data.atomic_numbers, *backbone.route(data, system))
+            numbers, groups, coefficients = elsewhere
+            self._types = backbone.element_types(numbers)
             self._per_atom = system[data.batch]
             self._invariants = backbone.invariants(data, self._per_atom).unsqueeze(1)
             self._runs = [Run(0, 0, data.num_atoms)]
-            if groups is not None:
+            if groups is not None and data.num_systems > 1:
                 self._runs = runs_of(groups, data.natoms.tolist())
             self._blocks = [cast("EscnBlock", block) for block in backbone.blocks]
             self._weights: list[MessageWeights] = [
@@ -128,10 +165,15 @@ class PreparedEscn:
                 for block in self._blocks
             ]
 
-    def serves(self, backbone: eSCNMDBackbone, data: AtomicData) -> bool:
+    def serves(
+        self, backbone: eSCNMDBackbone, data: AtomicData, elsewhere: Elsewhere | None = None
+    ) -> bool:
         """Tell whether this is what was prepared: the same systems, to be computed alike."""
+        if elsewhere is not None and not elsewhere.same(self._elsewhere):
+            return False
         return (
-            self._backbone is backbone
+            (elsewhere is None) == (self._elsewhere is None)
+            and self._backbone is backbone
             and self._execution == backbone.execution
             and self._data.dataset == data.dataset
             and all(torch.equal(getattr(self._data, n), getattr(data, n)) for n in _IDENTITY)
@@ -140,6 +182,8 @@ class PreparedEscn:
     def recordable(self) -> bool:
         """Tell whether this is one small system, and nothing is read back from the device."""
         if self._backbone.ff_type == "grid":  # copies a table in each call
+            return False
+        if self._elsewhere is not None:  # exchanges with other workers are no part of a recording
             return False
         if (self._execution.edges_per_tile or MAX_EDGES) < MAX_EDGES:  # tiles are cut on the host
             return False
@@ -165,19 +209,22 @@ class PreparedEscn:
         """
         backbone, execution = self._backbone, self._execution
         tiles = message_tiles(
-            edges.source, edges.target, self._runs, self._data.num_atoms, execution.edges_per_tile
+            edges.source,
+            edges.target,
+            self._runs,
+            self._data.num_atoms,
+            execution.edges_per_tile,
+            self._types.of_atom.shape[0],
         )
         features = self._embed(edges, tiles)
         left = execution.kept_bytes // max(len(self._blocks), 1)
         for block, weights in zip(self._blocks, self._weights, strict=True):
             network = block.edge_wise.so2_conv_1.rad_func
             radial = radial_function(network, self._pairs(edges), self._types[1:], backbone.cutoff)
-            normed = block.normed(features, self._per_atom)
-            messages = triton_messages(
-                normed, edges.vectors, tiles, weights, radial, kept_bytes=left
-            )
-            features = block.update_atoms(features + messages)
-            features = backbone.balance(features, self._data)
+            seen = edges.extended(block.normed(features, self._per_atom))
+            messages = triton_messages(seen, edges.vectors, tiles, weights, radial, kept_bytes=left)
+            features = block.update_atoms(features + messages[: self._data.num_atoms])
+            features = backbone.balance(features, self._data, edges)
         features = backbone.norm(features)
         return NodeFeatures(features[:, 0], features)
 

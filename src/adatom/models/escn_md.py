@@ -183,7 +183,7 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         groups, coefficients = self.route(data, system, edges[0])
         types = self.element_types(edges[0].extended(data.atomic_numbers))
         per_atom = system[data.batch]
-        if self._in_tiles(edges[0]):
+        if self.execution.mode == "tiled" and self.unavailable("tiled") is None:
             shared = SharedInputs(data, types, groups, coefficients, per_atom)
             return tiled_features(self, shared, edges)
         geometry = self.geometry(edges[0], types, groups, data)
@@ -224,17 +224,9 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         """Return compiled kernels with the present weights, or None where they are of no use."""
         if self.execution.mode != "compiled" or any(layer is not edges[0] for layer in edges):
             return None
-        if edges[0].halo is not None and triton_serves(self.mix_csd.weight.device):
-            return None
         if self._compiled is None or not self._compiled.is_current():
             self._compiled = self._compile()
         return self._compiled
-
-    def _in_tiles(self, edges: Neighborhood) -> bool:
-        """Tell whether to go tile by tile, also in place of the kernels that do not exchange."""
-        mode = self.execution.mode
-        wanted = mode == "tiled" or (mode == "compiled" and edges.halo is not None)
-        return wanted and self.unavailable("tiled") is None
 
     def _compile(self) -> CompiledBackbone | DeviceBackbone | None:
         if triton_serves(self.mix_csd.weight.device):

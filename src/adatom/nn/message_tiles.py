@@ -45,6 +45,7 @@ def message_tiles(
     atom_runs: list[Run],
     num_atoms: int,
     edges_per_tile: int | None = None,
+    num_rows: int | None = None,
 ) -> list[MessageTile]:
     """Divide the edges into tiles.
 
@@ -58,11 +59,14 @@ def message_tiles(
         num_atoms: N.
         edges_per_tile: At most this many, unless one atom has more; None takes
             :data:`DEVICE_EDGES`.
+        num_rows: Sources are below this; None is ``num_atoms``.
     """
-    atoms = torch.arange(num_atoms + 1, device=target.device)
+    num_rows = num_atoms if num_rows is None else num_rows
+    rows = torch.arange(num_rows + 1, device=target.device)
+    atoms = rows[: num_atoms + 1]
     starts = torch.searchsorted(target, atoms)
     if len(atom_runs) == 1 and source.shape[0] <= (edges_per_tile or DEVICE_EDGES):
-        by_source, source_starts = _sorted(source, atoms)
+        by_source, source_starts = _sorted(source, rows)
         return [
             MessageTile(
                 atom_runs[0].group,
@@ -72,7 +76,7 @@ def message_tiles(
                 starts,
                 torch.arange(source.shape[0], device=source.device),
                 by_source,
-                atoms[:-1],
+                rows[:-1],
                 source_starts,
             )
         ]
@@ -82,7 +86,7 @@ def message_tiles(
         edges = slice(bounds[first], bounds[last])
         own = source[edges]
         sources = torch.unique(own)
-        limits = torch.cat([sources, sources.new_tensor([num_atoms])])
+        limits = torch.cat([sources, sources.new_tensor([num_rows])])
         by_source, source_starts = _sorted(own, limits)
         tiles.append(
             MessageTile(

@@ -69,77 +69,109 @@ def waiting(url, name):
     return [float(line.split()[-1]) for line in text.splitlines() if line.startswith(name)]
 
 
-@pytest.mark.slow
-def test_start_ask_replace_and_end(tmp_path):
-    checkpoint, port = tmp_path / "tiny.safetensors", free_port()
-    save_tiny(checkpoint)
-    log = (tmp_path / "log").open("w+")
-    command = [sys.executable, "-m", "adatom", "serve", str(checkpoint), "--port", str(port)]
-    environment = os.environ | {"RAY_ADDRESS": "local", "OMP_NUM_THREADS": "1"}
-    server = subprocess.Popen(
-        command, env=environment, stderr=log, stdout=log, cwd=tmp_path, start_new_session=True
-    )
-    url = f"http://127.0.0.1:{port}"
-    atoms = bulk("Cu", a=3.7) * 2
-    atoms.rattle(0.05, seed=1)
-    try:
-        until = time.monotonic() + START
-        while "Serving at" not in (tmp_path / "log").read_text():
-            assert server.poll() is None, (tmp_path / "log").read_text()
-            assert time.monotonic() < until
-            time.sleep(0.5)
-        processes = children(server.pid)
-        calc = RemoteCalculator(url, any_version=True)
-        local = MLIPCalculator(str(checkpoint), inference_settings="batch")
-        first = calc.get_property("energy", atoms)
-        assert first == pytest.approx(local.get_property("energy", atoms), abs=1e-6)
+class Askers:
+    """Threads that ask for the energy of a structure all the time."""
 
-        # Another potential while requests go on.
-        stop, energies, errors = threading.Event(), [], []
-
-        def client():
-            mine = RemoteCalculator(url, any_version=True)
-            try:
-                while not stop.is_set():
-                    mine.reset()
-                    energies.append(mine.get_property("energy", atoms))
-            except Exception as error:  # noqa: BLE001 (judged below)
-                errors.append(error)
-
-        threads = [threading.Thread(target=client) for _ in range(4)]
-        for thread in threads:
+    def __init__(self, url, atoms):
+        self.energies, self.errors = [], []
+        self._stop = threading.Event()
+        self._url, self._atoms = url, atoms
+        self._threads = [threading.Thread(target=self._ask) for _ in range(4)]
+        for thread in self._threads:
             thread.start()
-        save_tiny(tmp_path / "other.safetensors", seed=4)
-        shutil.move(tmp_path / "other.safetensors", checkpoint)
-        server.send_signal(signal.SIGHUP)
-        other = MLIPCalculator(str(checkpoint), inference_settings="batch")
-        second = other.get_property("energy", atoms)
-        until = time.monotonic() + 120
-        while not (energies and abs(energies[-1] - second) < 1e-5) and time.monotonic() < until:
-            time.sleep(0.1)
-        stop.set()
-        for thread in threads:
-            thread.join(60)
-        assert errors == []
-        assert all(min(abs(e - first), abs(e - second)) < 1e-5 for e in energies)
-        assert energies[-1] == pytest.approx(second, abs=1e-5)
-        assert waiting(url, 'adatom_swaps_total{model="tiny"') == [1]
 
-        # What was accepted is answered.
-        systems = [from_ase(bulk("Cu", a=3.7) * 5, dataset="omat", sid=str(i)) for i in range(200)]
-        served = ServiceClient(url, patience=0)
-        with ThreadPoolExecutor(1) as pool:
-            last = pool.submit(served.predict, systems, ["energy"], served.model())
-            running = 'adatom_waiting_structures{model="tiny"'
-            while sum(waiting(url, running)) == 0 and not last.done():
-                time.sleep(0.01)
-            assert not last.done()
-            server.send_signal(signal.SIGTERM)
-            assert {len(found["energy"]) for found in last.result(120)} == {1}
-        assert server.wait(120) == 0
-        time.sleep(2)
-        assert alive(processes) == {}
+    def _ask(self):
+        calc = RemoteCalculator(self._url, any_version=True)
+        try:
+            while not self._stop.is_set():
+                calc.reset()
+                self.energies.append(calc.get_property("energy", self._atoms))
+        except Exception as error:  # noqa: BLE001 (judged by the test)
+            self.errors.append(error)
+
+    def wait_for_more(self, count):
+        """Wait for answers that were asked for after now."""
+        count += len(self.energies) + len(self._threads)
+        while len(self.energies) < count and not self.errors:
+            time.sleep(0.05)
+
+    def end(self):
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(60)
+
+
+def wait_for(text, log, server):
+    """Wait until the server says something."""
+    until = time.monotonic() + START
+    while text not in log.read_text():
+        assert server.poll() is None, log.read_text()
+        assert time.monotonic() < until, log.read_text()
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def served(tmp_path):
+    """Start two replicas; return the process, its address, checkpoint and log."""
+    checkpoint, port, log = tmp_path / "tiny.safetensors", free_port(), tmp_path / "log"
+    save_tiny(checkpoint)
+    command = [sys.executable, "-m", "adatom", "serve", str(checkpoint), "--port", str(port)]
+    with log.open("w") as file:
+        server = subprocess.Popen(
+            [*command, "--replicas", "2"],
+            env=os.environ | {"RAY_ADDRESS": "local", "OMP_NUM_THREADS": "1"},
+            stderr=file,
+            stdout=file,
+            cwd=tmp_path,
+            start_new_session=True,
+        )
+    try:
+        wait_for("Serving at", log, server)
+        yield server, f"http://127.0.0.1:{port}", checkpoint, log
     finally:
         if server.poll() is None:
             os.killpg(server.pid, signal.SIGKILL)
-        log.close()
+
+
+@pytest.mark.slow
+def test_start_ask_replace_and_end(served):
+    server, url, checkpoint, log = served
+    processes = children(server.pid)
+    atoms = bulk("Cu", a=3.7) * 2
+    atoms.rattle(0.05, seed=1)
+
+    def local():
+        return MLIPCalculator(str(checkpoint)).get_property("energy", atoms)
+
+    first = RemoteCalculator(url).get_property("energy", atoms)
+    assert first == pytest.approx(local(), abs=1e-6)
+
+    # Another potential while requests go on, in both replicas.
+    askers = Askers(url, atoms)
+    askers.wait_for_more(5)
+    save_tiny(checkpoint.with_name("other.safetensors"), seed=4)
+    shutil.move(checkpoint.with_name("other.safetensors"), checkpoint)
+    server.send_signal(signal.SIGHUP)
+    wait_for("Done.", log, server)
+    askers.wait_for_more(20)
+    askers.end()
+    second = local()
+    assert askers.errors == []
+    assert all(min(abs(e - first), abs(e - second)) < 1e-5 for e in askers.energies)
+    assert askers.energies[:2] == pytest.approx([first] * 2, abs=1e-5)
+    assert askers.energies[-10:] == pytest.approx([second] * 10, abs=1e-5)
+    assert waiting(url, 'adatom_swaps_total{model="tiny"') == [1, 1]
+
+    # What was accepted is answered; then everything ends.
+    systems = [from_ase(bulk("Cu", a=3.7) * 5, dataset="omat", sid=str(i)) for i in range(200)]
+    client = ServiceClient(url, patience=0)
+    with ThreadPoolExecutor(1) as pool:
+        last = pool.submit(client.predict, systems, ["energy"], client.model())
+        while sum(waiting(url, "adatom_waiting_structures")) == 0 and not last.done():
+            time.sleep(0.01)
+        assert not last.done()
+        server.send_signal(signal.SIGTERM)
+        assert {len(found["energy"]) for found in last.result(120)} == {1}
+    assert server.wait(120) == 0
+    time.sleep(2)
+    assert alive(processes) == {}

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -127,3 +131,25 @@ def test_one_tile_reads_nothing_back():
     with NothingReadBack():
         features = prepared(edges)
         torch.autograd.grad(features.spherical.square().sum(), vectors)
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_that_share_a_system_equal_one(workers, tmp_path):
+    # Processes, because Triton interprets in one thread only.
+    script = Path(__file__).with_name("escn_device_worker.py")
+    started = [
+        subprocess.Popen(
+            [sys.executable, str(script), str(rank), str(workers), str(tmp_path / "store")],
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(workers)
+    ]
+    try:
+        for process in started:
+            _, errors = process.communicate(timeout=900)
+            assert process.returncode == 0, errors
+    finally:
+        for process in started:
+            process.kill()

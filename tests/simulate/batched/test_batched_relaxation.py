@@ -64,13 +64,13 @@ def systems() -> list[Atoms]:
 @pytest.mark.parametrize("optimizer", ASE)
 def test_paths_are_those_of_ase(unit, optimizer, kind):
     cell, filtered = CELLS[kind]
-    settings = RelaxationSettings(optimizer=optimizer, fmax=0.02, steps=12, cell=cell, limit=2)
+    settings = RelaxationSettings(optimizer=optimizer, fmax=0.02, steps=9, cell=cell, limit=2)
     starts = systems()
     calculator = MLIPCalculator(unit)
     for record, atoms in zip(relax_many(starts, unit, settings=settings), starts, strict=True):
         atoms.calc = calculator
         reference = ASE[optimizer](atoms if filtered is None else filtered(atoms), logfile=None)
-        converged = reference.run(fmax=0.02, steps=12)
+        converged = reference.run(fmax=0.02, steps=9)
         assert (record.steps, record.converged) == (reference.nsteps, converged)
         assert record.error is None
         np.testing.assert_allclose(record.atoms.positions, atoms.positions, rtol=0, atol=1e-9)
@@ -223,3 +223,22 @@ def test_wrong_settings_are_refused(unit, monkeypatch):
     monkeypatch.setattr(Potential, "properties", lambda *_: ["energy", "forces"])
     with pytest.raises(ConfigError, match="no stress"):
         relax_many([crystal(1)], unit, settings=settings)
+
+
+def test_cells_of_one_atom_and_lone_atoms():
+    potential = toy_potential()
+    potential.metadata |= {
+        "supports_single_atoms": False,
+        "atom_refs": {"default": {"29": -1.5}},
+    }
+    unit = MLIPPredictUnit(potential)
+    cells = [bulk("Cu", "fcc", a=3.5), bulk("Cu", "fcc", a=3.65)]
+    settings = RelaxationSettings(fmax=1e-3, cell=CellRelaxation())
+    small, large = relax_many(cells, unit, settings=settings)
+    assert small.converged
+    assert large.converged
+    assert small.atoms.get_volume() == pytest.approx(large.atoms.get_volume(), rel=1e-3)
+    lone, crystal_record = relax_many([Atoms("Cu"), crystal(1)], unit)
+    assert (lone.converged, lone.steps, lone.energies) == (True, 0, [-1.5])
+    [alone] = relax_many([crystal(1)], unit)
+    assert crystal_record.energies == pytest.approx(alone.energies, abs=1e-11)

@@ -31,9 +31,9 @@ class ParallelMLIPPredictUnit(MLIPPredictUnit):
 
     Every worker holds a part of the atoms and finds the edges of that part only, so that a
     structure may be larger than one device. Workers run on a Ray cluster: on the one that this
-    process is connected to, else the one at ``RAY_ADDRESS`` or on this machine, else one that is
-    started here for the life of the unit. All results are on the processor, and are those of one
-    process up to rounding.
+    process is connected to, else the one at ``RAY_ADDRESS``, else the one that ``ray start``
+    started on this machine, else one that is started here for the life of the unit. All results
+    are on the processor, and are those of one process up to rounding.
 
     The workers end with :meth:`close`, at the end of a ``with`` block, when the unit is collected,
     and with this process, however it ends. Threads may share a unit.

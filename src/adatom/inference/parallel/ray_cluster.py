@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from adatom.core.errors import ConfigError, MissingExtraError
+from adatom.inference.parallel.guardian import MARK, Guardian
+from adatom.inference.parallel.ray_address import LOCAL, find_cluster
 
 #: What a cluster started here counts workers with: its cores are shared without booking.
 SLOT = "adatom_worker"
 _SLOTS = 100_000
-#: Such a cluster is reachable from this machine only.
+#: The workers of such a cluster are all on this machine and talk over its loopback.
 LOOPBACK = "127.0.0.1"
 #: Ray's sockets lie in its folder, and their paths may have 107 characters.
 _LONGEST_FOLDER = 30
@@ -46,13 +48,13 @@ class _Shared:
     Attributes:
         users: How many units hold it.
         ours: Whether it ends with the last of them; a connection of the caller's never does.
-        folder: Of the cluster that was started here, or None.
+        guardian: Of the cluster that was started here, or None.
     """
 
-    def __init__(self, *, ours: bool, folder: Path | None) -> None:
+    def __init__(self, *, ours: bool, guardian: Guardian | None = None) -> None:
         self.users = 0
         self.ours = ours
-        self.folder = folder
+        self.guardian = guardian
 
 
 _lock = threading.RLock()
@@ -62,9 +64,10 @@ _shared: _Shared | None = None
 def acquire(address: str | None = None) -> bool:
     """Connect this process to a cluster, once for all units.
 
-    A connection that exists already is used. Else the cluster at ``address`` or ``RAY_ADDRESS``
-    is; else one that runs on this machine; else one is started here, without a dashboard, without
-    usage statistics, in a temporary folder, reachable from this machine only.
+    A connection that exists already is used; else the cluster that
+    :func:`adatom.inference.parallel.ray_address.find_cluster` finds; else one is started here,
+    without usage statistics, in a temporary folder; from Ray 2.60 on only who has the user's token
+    (``~/.ray/auth_token``) can send work to it.
 
     Args:
         address: Of a cluster; ``"local"`` starts one in any case.
@@ -80,9 +83,9 @@ def acquire(address: str | None = None) -> bool:
     ray = require_ray()
     with _lock:
         if _shared is None or not ray.is_initialized():
-            _shared = _connect(ray, address or os.environ.get("RAY_ADDRESS") or None)
+            _shared = _connect(ray, address)
         _shared.users += 1
-        return _shared.folder is not None
+        return _shared.guardian is not None
 
 
 def release() -> None:
@@ -97,44 +100,43 @@ def release() -> None:
         last, _shared = _shared, None
         if last.ours:
             require_ray().shutdown()
-        if last.folder is not None:
-            shutil.rmtree(last.folder, ignore_errors=True)
+        if last.guardian is not None:
+            last.guardian.finish()
 
 
 def _connect(ray: Any, address: str | None) -> _Shared:
     if ray.is_initialized():
-        return _Shared(ours=False, folder=None)
-    if address != "local":
+        return _Shared(ours=False)
+    found = find_cluster(address)
+    if found is not None:
         try:
             with _quiet():
-                ray.init(address=address or "auto", log_to_driver=False, configure_logging=False)
-            return _Shared(ours=True, folder=None)
+                ray.init(address=found, log_to_driver=False, configure_logging=False)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            if address is not None:
-                reason = str(error).strip().splitlines()[0]
-                raise ConfigError(
-                    f"There is no Ray cluster to connect to at {address!r} ({reason})",
-                    fix="Start one with 'ray start --head', or unset RAY_ADDRESS to start one "
-                    "on this machine only.",
-                ) from error
+            reason = str(error).strip().splitlines()[0]
+            raise ConfigError(
+                f"The Ray cluster at {found!r} cannot be used: {reason}",
+                fix="Set RAY_ADDRESS to another one, or to 'local' to start one for this run.",
+            ) from error
+        return _Shared(ours=True)
     folder = _folder()
+    guardian = Guardian(folder)
     try:
-        with _quiet():
+        with _quiet(folder):
             ray.init(
-                address="local",
+                address=LOCAL,
                 num_cpus=0,
                 resources={SLOT: _SLOTS},
                 include_dashboard=False,
                 log_to_driver=False,
                 configure_logging=False,
                 object_store_memory=_OBJECT_STORE,
-                _node_ip_address=LOOPBACK,
                 _temp_dir=str(folder),
             )
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        guardian.finish()
         raise
-    return _Shared(ours=True, folder=folder)
+    return _Shared(ours=True, guardian=guardian)
 
 
 def _folder() -> Path:
@@ -160,16 +162,22 @@ def _is_alive(pid: int) -> bool:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Start Ray without usage reports and notices; the environment is as before afterwards."""
+def _quiet(folder: Path | None = None) -> Iterator[None]:
+    """Start Ray without usage reports and notices; the environment is as before afterwards.
+
+    What it starts is marked with the folder.
+    """
     wanted = {
         "RAY_USAGE_STATS_ENABLED": "0",
-        # If this process is killed, Ray's agents leave after that many seconds instead of 60.
-        "RAY_gcs_rpc_server_reconnect_timeout_s": "10",
+        # On a busy machine importing torch takes longer than the minute that Ray grants.
+        "RAY_worker_register_timeout_seconds": "300",
+        MARK: str(folder or ""),
     }
-    # Ray sets the last one itself from version 2.60 on.
-    before = {name: os.environ.get(name) for name in (*wanted, "RAY_AUTH_MODE")}
+    # Ray sets RAY_AUTH_MODE itself from version 2.60 on.
+    before = {name: os.environ.get(name) for name in (*wanted, "RAY_AUTH_MODE", "RAY_ADDRESS")}
     os.environ.update(wanted)
+    # The address is chosen already.
+    os.environ.pop("RAY_ADDRESS", None)
     notices = logging.getLogger("ray")
     level = notices.level
     notices.setLevel(logging.ERROR)

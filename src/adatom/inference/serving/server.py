@@ -72,6 +72,7 @@ class Server:
         self._host, self._port, self._replicas = host, port, replicas
         require_free(host, port)
         self._own = False
+        self._deployed = False
 
     @property
     def url(self) -> str:
@@ -80,11 +81,23 @@ class Server:
         return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
 
     def connect(self) -> None:
-        """Connect to the Ray cluster at ``RAY_ADDRESS`` or on this machine, or start one."""
+        """Connect to the Ray cluster at ``RAY_ADDRESS`` or on this machine, or start one.
+
+        Raises:
+            ConfigError: If there is no cluster at ``RAY_ADDRESS``, or one and no token.
+        """
         # Serve tells every step; the user is told when it is done.
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         with _slow_starts():
             self._own = ray_cluster.acquire()
+        if not self._own and self._options.token is None:
+            ray_cluster.release()
+            raise ConfigError(
+                "On a Ray cluster that exists already, others may reach the service",
+                expected="a token",
+                fix="Give --token-file or ADATOM_TOKEN, or set RAY_ADDRESS=local to start a Ray "
+                "on this machine only.",
+            )
 
     def start(self) -> None:
         """Start the replicas; return when they answer. :meth:`connect` comes first.
@@ -126,9 +139,10 @@ class Server:
     def stop(self) -> None:
         """Finish what was accepted, then end the replicas, and Ray if it was started here."""
         try:
-            # Waits for what was accepted, which a shutdown alone would do for 30 s only.
-            with suppress(TimeoutError):
-                self._serve.delete(NAME)
+            if self._deployed:
+                # Waits for what was accepted, which a shutdown alone would do for 30 s only.
+                with suppress(TimeoutError):
+                    self._serve.delete(NAME)
             if self._own:
                 # On another cluster others may have applications of their own.
                 self._serve.shutdown()
@@ -145,6 +159,7 @@ class Server:
             cpus=0 if self._own else 1,
             gpus=1 if gpu else 0,
         )
+        self._deployed = True
         self._serve.run(app, name=NAME, route_prefix="/")
 
     def _models(self) -> dict[str, dict[str, str]]:
