@@ -56,7 +56,7 @@ def count(atoms: Atoms, ranks: int, layers: int, cutoff: float) -> list[object]:
     reach = layers * cutoff
     domain = _one_domain(make_configuration(atoms, {"Si": 0}, reach), atoms, ranks, reach)
     sender, receiver = neighbor_pairs(domain.coordinates, cutoff)
-    stages = staged_graph(sender, receiver, domain.contributing, layers)
+    stages = staged_graph(sender, receiver, domain.contributing, layers, directed=True)
     own = int(domain.contributing[receiver].sum())
     computed = sum(stage.shape[1] for stage in stages)
     ghosts = int((~domain.contributing).sum())

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+#: What a portable model repeats of a checkpoint's metadata.
+_TOLD = ("name", "title", "licence", "training_data")
 
 
 def main(arguments: list[str]) -> None:
@@ -16,8 +19,7 @@ def main(arguments: list[str]) -> None:
 
 def kim(
     checkpoint: str,
-    *,
-    name: str,
+    name: str | None = None,
     pattern: Literal["raw", "graph", "descriptor"] = "graph",
     backend: Literal["script", "aoti"] = "script",
     task: str | None = None,
@@ -33,7 +35,7 @@ def kim(
 
     Args:
         checkpoint: Checkpoint file or name.
-        name: KIM's name, such as Silicon__MO_123456789012_000.
+        name: KIM's name, such as Silicon__MO_123456789012_000; has to be given.
         pattern: How the driver calls the network: staged graphs, raw neighbor lists (networks with
             one message layer) or descriptors (descriptor networks).
         backend: What runs the network: TorchScript anywhere, or AOTInductor, compiled for the
@@ -52,8 +54,14 @@ def kim(
 
     from adatom.checkpoint.format import load_potential
     from adatom.core.console import say
+    from adatom.core.errors import ConfigError
     from adatom.deploy.kim.export import ExportOptions, export_potential
 
+    if name is None:
+        raise ConfigError(
+            "The model has no name",
+            fix="Give one in KIM's form, such as --name Silicon__MO_123456789012_000.",
+        )
     options = ExportOptions(
         name=name,
         pattern=pattern,
@@ -70,7 +78,7 @@ def kim(
         potential,
         options,
         output or name,
-        provenance={"checkpoint": checkpoint, "metadata": potential.metadata},
+        provenance=_provenance(checkpoint, potential.metadata),
         overwrite=overwrite,
     )
     for quantity, difference in found.differences.items():
@@ -78,3 +86,9 @@ def kim(
     if composition is not None:
         say(f"The weights are for {composition} only: other compositions would be wrong.")
     say(f"Wrote {found.folder}. Install it with: adatom kim install {found.folder}")
+
+
+def _provenance(checkpoint: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where the weights come from; what else a checkpoint tells stays there."""
+    told = {name: metadata[name] for name in _TOLD if name in metadata}
+    return {"checkpoint": checkpoint, **told}

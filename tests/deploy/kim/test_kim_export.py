@@ -217,7 +217,10 @@ def test_tracing_ends_with_its_scope(tmp_path):
 def test_the_command_writes_a_folder(tmp_path, capsys):
     checkpoint = tmp_path / "small.safetensors"
     save_potential(make_potential("gcn"), checkpoint)
-    command = ["export", "kim", str(checkpoint), NAME, "--species", "[Si, C]"]
+    command = ["export", "kim", str(checkpoint), "--species", "[Si, C]"]
+    assert main(command) == 2
+    assert "--name" in capsys.readouterr().err
+    command += ["--name", NAME]
     assert main([*command, "-o", str(tmp_path / "model")]) == 0
     assert "adatom kim install" in capsys.readouterr().err
     names = {path.name for path in (tmp_path / "model").iterdir()}

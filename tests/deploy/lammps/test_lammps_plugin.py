@@ -14,6 +14,8 @@ import pytest
 from ase import Atoms
 from lammps_cases import REAL, Output
 
+from adatom.calculators.ase_calculator import MLIPCalculator
+from adatom.deploy.kim.export import ExportOptions, export_potential
 from adatom.deploy.kim.portable_model import write_portable_model
 from adatom.deploy.kim.scripted_model import save_torchscript
 from adatom.deploy.lammps.run import run_lammps
@@ -139,13 +141,8 @@ def test_one_to_three_ranks_give_what_the_potential_gives(toy, lammps):
         require_same(lammps(folder, atoms, ranks=ranks, skin=skin), one)
 
 
-def test_the_trajectory_is_that_of_fix_external(toy, lammps, tmp_path, monkeypatch):
-    model, folder = toy
-    atoms = carbide(2, seed=6)
-    atoms.set_cell(atoms.cell @ np.array([[1, 0, 0], [0.1, 1, 0], [-0.05, 0.08, 1]]), True)
-    npt = "fix 1 all npt temp 300 300 0.1 tri 0 1000 0.5\nrun 20"
-    expected = lammps(folder, atoms, what=npt)
-    monkeypatch.chdir(tmp_path)
+def externally(calculator, atoms: Atoms, what: str = "fix 1 all nve\nrun 10") -> Output:
+    """Run the same script through fix external, in the present folder."""
     ase.io.write("data.atoms", atoms, format="lammps-data", specorder=["Si", "C"])
     script = SCRIPT.format(
         units="metal",
@@ -155,14 +152,24 @@ def test_the_trajectory_is_that_of_fix_external(toy, lammps, tmp_path, monkeypat
         skin=1.0,
         newton="",
         timestep=0.0005,
-        what=npt,
+        what=what,
     )
     lines = [line for line in script.splitlines() if not line.startswith(("plugin", "pair_"))]
     Path("in.test").write_text("\n".join(lines))
+    run_lammps("in.test", calculator, "Si C", log="log.test", screen="none")
+    return Output.read(Path("log.test"), Path("atoms.dump"))
+
+
+def test_the_trajectory_is_that_of_fix_external(toy, lammps, tmp_path, monkeypatch):
     from toy_calculator import ToyCalculator
 
-    run_lammps("in.test", ToyCalculator(model), "Si C", log="log.test", screen="none")
-    found = Output.read(Path("log.test"), Path("atoms.dump"))
+    model, folder = toy
+    atoms = carbide(2, seed=6)
+    atoms.set_cell(atoms.cell @ np.array([[1, 0, 0], [0.1, 1, 0], [-0.05, 0.08, 1]]), True)
+    npt = "fix 1 all npt temp 300 300 0.1 tri 0 1000 0.5\nrun 20"
+    expected = lammps(folder, atoms, what=npt)
+    monkeypatch.chdir(tmp_path)
+    found = externally(ToyCalculator(model), atoms, npt)
     # Without the parts of the virial per atom, which are a matter of definition.
     assert found.thermo[:, :12] == pytest.approx(expected.thermo[:, :12], rel=1e-9, abs=1e-6)
     for ours, theirs in zip(found.atoms, expected.atoms, strict=True):
@@ -247,3 +254,42 @@ def test_a_damaged_model_is_refused(toy, lammps, tmp_path):
     (copy / "model.pt").write_bytes((copy / "model.pt").read_bytes()[:-100])
     with pytest.raises(AssertionError, match="is damaged: its SHA-256 is not the one in adatom"):
         lammps(copy, carbide(1, seed=1))
+
+
+@pytest.mark.parametrize(("name", "pattern"), [("gcn", "graph"), ("escn", "graph")])
+def test_trained_networks_give_the_trajectory_of_fix_external(
+    name, pattern, lammps, tmp_path, monkeypatch
+):
+    from kim_potentials import make_potential
+
+    potential = make_potential(name)
+    options = ExportOptions(
+        name="Plugin__MO_700000000000_001", species=("Si", "C"), pattern=pattern
+    )
+    folder = export_potential(potential, options, tmp_path / "model", provenance={}).folder
+    atoms = carbide(1, seed=9)
+    one, two = (lammps(folder, atoms, ranks=ranks) for ranks in (1, 2))
+    require_same(two, one)
+    monkeypatch.chdir(tmp_path)
+    found = externally(MLIPCalculator(potential), atoms)
+    assert found.thermo == pytest.approx(one.thermo, rel=1e-8, abs=1e-6)
+    for ours, theirs in zip(found.atoms, one.atoms, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-9)
+
+
+def test_a_failure_of_one_rank_stops_all(lammps, tmp_path):
+    from fragile_toy import FailsBeyond
+    from kim_toys import description
+
+    model = FailsBeyond()
+    about = description(model, name="Fragile__MO_700000000000_002", edge_vectors=False)
+    network = save_torchscript(model, tmp_path / "network.pt")
+    folder = write_portable_model(tmp_path / "fragile", about, network, provenance={})
+    near = Atoms("SiC", [[1, 1, 1], [1, 2.1, 2.3]], cell=[60, 20, 20], pbc=(True, True, False))
+    script = SCRIPT.replace(" c_stress[1] c_stress[2] c_stress[3]", "")
+    script = script.replace("c_total[*]", "c_total").replace("compute stress", "# compute stress")
+    lammps(folder, near, ranks=2, script=script)
+    far = near + Atoms("Si", [[40, 1, 1]])
+    message = r"failed at step 0: .*an atom is beyond 30"
+    with pytest.raises(AssertionError, match=message):
+        lammps(folder, far, ranks=2, script=script)

@@ -25,11 +25,10 @@ from adatom.deploy.kim.description import ModelDescription
 from adatom.deploy.kim.descriptor_file import descriptor_file_text, read_descriptor_file
 from adatom.deploy.kim.descriptor_function import descriptor_function
 from adatom.deploy.kim.export import ExportedModel, ExportOptions
-from adatom.deploy.kim.export_check import predict_natively, require_agreement
+from adatom.deploy.kim.export_check import SELF_TEST, predict_natively, require_agreement
 from adatom.deploy.kim.portable_model import write_portable_model
 from adatom.deploy.kim.sample_structures import sample_structures
 from adatom.deploy.kim.scripted_model import quiet_torchscript, save_torchscript
-from adatom.deploy.kim.self_test import FILE_NAME as SELF_TEST
 from adatom.deploy.kim.self_test import self_test_text
 from adatom.inference.predict_unit import MLIPPredictUnit
 from adatom.models.descriptor_network import DescriptorNetwork

@@ -20,12 +20,16 @@ from adatom.data.ase_convert import from_ase
 from adatom.deploy.kim.configuration import make_configuration
 from adatom.deploy.kim.description import Backend, ModelDescription, Pattern
 from adatom.deploy.kim.emulator import Forward
-from adatom.deploy.kim.export_check import Expected, predict_natively, require_agreement
+from adatom.deploy.kim.export_check import (
+    SELF_TEST,
+    Expected,
+    predict_natively,
+    require_agreement,
+)
 from adatom.deploy.kim.exported_model import load_exported, save_traced_program
 from adatom.deploy.kim.portable_model import require_free, write_portable_model
 from adatom.deploy.kim.sample_structures import sample_structures
 from adatom.deploy.kim.scripted_model import quiet_torchscript, save_traced
-from adatom.deploy.kim.self_test import FILE_NAME as SELF_TEST
 from adatom.deploy.kim.self_test import self_test_text
 from adatom.deploy.kim.traced_program import OUTPUTS, TracedProgram, trace_program
 from adatom.deploy.staged_potential import StagedPotential

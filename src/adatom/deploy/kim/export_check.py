@@ -18,6 +18,8 @@ from adatom.deploy.kim.inputs import DescriptorFunction
 from adatom.deploy.kim.results import COLUMNS, ROWS, Results
 from adatom.inference.predict_unit import MLIPPredictUnit
 
+#: The file of a portable model's folder that holds some of what was compared.
+SELF_TEST = "self_test.json"
 #: By dtype of the network: the largest difference, in units of what is compared and relative to
 #: the larger of 1 and the greatest value.
 TOLERANCES: Mapping[str, float] = {"float64": 1e-10, "float32": 1e-4}

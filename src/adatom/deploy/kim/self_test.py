@@ -13,9 +13,8 @@ from ase import Atoms
 from adatom.core.errors import DataError
 from adatom.core.files import require_readable
 from adatom.deploy.kim.calculator import KimCalculator
-from adatom.deploy.kim.export_check import TOLERANCES, Expected, ExportError
+from adatom.deploy.kim.export_check import SELF_TEST, TOLERANCES, Expected, ExportError
 
-FILE_NAME = "self_test.json"
 SCHEMA, VERSION = "adatom-kim-self-test", 1
 #: What comes through compiled code and another machine may differ by this times as much.
 _ALLOWANCE = 10.0
@@ -61,7 +60,7 @@ def run_self_test(folder: Path, name: str) -> float:
         ExportError: If a result differs from what the potential gave.
         KimError: If the model fails.
     """
-    path = require_readable(folder / FILE_NAME)
+    path = require_readable(folder / SELF_TEST)
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         tolerance, rows = float(record["tolerance"]), list(record["structures"])
