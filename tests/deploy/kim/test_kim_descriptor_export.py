@@ -184,6 +184,29 @@ def test_driver_and_python_agree_particle_by_particle(installed):
 
 
 @pytest.mark.slow
+def test_species_may_come_as_atomic_numbers(installed, monkeypatch):
+    _, name, _ = installed
+    codes = {"Si": 0, "C": 1}
+    configuration = make_configuration(named_systems()["slab"], codes, 4.0)
+    with KimModel(name) as opened:
+        expected = opened.compute(configuration)
+    monkeypatch.setenv("KIM_MODEL_ELEMENTS_MAP", "1")
+    with KimModel(name) as opened:
+        found = opened.compute(configuration)
+    assert found.energy == expected.energy
+    assert (found.forces == expected.forces).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", DESCRIPTORS)
+def test_networks_of_several_elements_go_the_raw_way(kind, tmp_path):
+    potential = make_potential(kind, per_element=True, same_references=False)
+    options = ExportOptions(name=NAME, pattern="raw")
+    found = export_potential(potential, options, tmp_path / "model", provenance={})
+    assert max(found.differences.values()) < 1e-10
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "old", "new", "message"),
     [
