@@ -184,6 +184,30 @@ def test_driver_and_python_agree_particle_by_particle(installed):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "kind", "change"),
+    [
+        (0, "SymmetryFunctions", lambda text: text.replace("g1    1    1\n0.0 ", "g1 ")),
+        (1, "SOAP", lambda _: "# n_max\n3\n3\n4.0\n0.7\npolynomial\n2\nC Si\n"),
+    ],
+)
+def test_driver_reads_what_others_write(kim_driver, tmp_path, number, kind, change):
+    name = f"Descriptor__MO_32000000000{number}_000"
+    folder = tmp_path / "model"
+    export(make_potential(kind), folder, name)
+    file = folder / "descriptor.dat"
+    text = file.read_text()
+    file.write_text(change(text))
+    assert file.read_text() != text
+    install_item(folder, name, "environment")
+    configuration, expected = emulated(folder, named_systems()["slab"])
+    with KimModel(name) as opened:
+        found = opened.compute(configuration)
+    assert found.energy == pytest.approx(expected.energy, abs=1e-11)
+    assert found.forces == pytest.approx(expected.forces, abs=1e-12)
+
+
+@pytest.mark.slow
 def test_species_may_come_as_atomic_numbers(installed, monkeypatch):
     _, name, _ = installed
     codes = {"Si": 0, "C": 1}
