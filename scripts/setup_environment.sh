@@ -14,10 +14,11 @@ stamp=$environment/adatom-setup.stamp
 log=$environment/adatom-setup.log
 # Remembers that apt failed, so that not every call tries again.
 no_apt=$environment/adatom-setup.no-apt
-# A program or file, and the Debian package that brings it.
+# A program or file, and the Debian package that brings it; native potentials are references.
 system_parts="kim-api-collections-management:libkim-api-dev lmp:lammps
     /usr/share/lammps/potentials/Si.sw:lammps-data /usr/bin/mpirun:openmpi-bin
-    /usr/bin/mpicxx:libopenmpi-dev cmake:cmake make:make g++:g++"
+    /usr/bin/mpicxx:libopenmpi-dev cmake:cmake make:make g++:g++
+    /usr/lib/*/kim-api/portable-models/SW_StillingerWeber_1985_Si__*:openkim-models"
 
 stop() {
     echo "adatom set-up: $*" >&2
@@ -67,7 +68,7 @@ missing_packages() {
     local part name
     for part in $system_parts; do
         name=${part%%:*}
-        command -v "$name" >/dev/null || [ -e "$name" ] || echo "${part##*:}"
+        command -v "$name" >/dev/null || compgen -G "$name" >/dev/null || echo "${part##*:}"
     done
 }
 

@@ -115,6 +115,16 @@ def test_many_structures(model, tmp_path):
     assert names == {"relaxed.extxyz", "md_0.traj", "md_1.traj", "md_2.traj"}
 
 
+@pytest.mark.slow
+def test_export_kim(tmp_path):
+    if not DEFAULT.is_file():
+        pytest.skip("needs the embedded potential, whose experts are merged")
+    printed = run("export_kim.py", folder=tmp_path)
+    ghosts, cell = (float(line.split()[-2]) for line in printed.splitlines()[-2:])
+    assert abs(ghosts - cell) < 1e-3  # the second one is in float32
+    assert (tmp_path / "Silicon__MO_123456789012_000" / "model.pt").is_file()
+
+
 def test_own_backbone(tmp_path):
     printed = run("own_backbone.py", "--epochs", "1", folder=tmp_path)
     assert "5 steps with RadialBackbone" in printed

@@ -185,6 +185,53 @@ def test_driver_and_python_agree_particle_by_particle(installed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
+    ("number", "kind", "change"),
+    [
+        (0, "SymmetryFunctions", lambda text: text.replace("g1    1    1\n0.0 ", "g1 ")),
+        (1, "SOAP", lambda _: "# n_max\n3\n3\n4.0\n0.7\npolynomial\n2\nC Si\n"),
+    ],
+)
+def test_driver_reads_what_others_write(kim_driver, tmp_path, number, kind, change):
+    name = f"Descriptor__MO_32000000000{number}_000"
+    folder = tmp_path / "model"
+    export(make_potential(kind), folder, name)
+    file = folder / "descriptor.dat"
+    text = file.read_text()
+    file.write_text(change(text))
+    assert file.read_text() != text
+    install_item(folder, name, "environment")
+    configuration, expected = emulated(folder, named_systems()["slab"])
+    with KimModel(name) as opened:
+        found = opened.compute(configuration)
+    assert found.energy == pytest.approx(expected.energy, abs=1e-11)
+    assert found.forces == pytest.approx(expected.forces, abs=1e-12)
+
+
+@pytest.mark.slow
+def test_species_may_come_as_atomic_numbers(installed, monkeypatch):
+    _, name, _ = installed
+    codes = {"Si": 0, "C": 1}
+    configuration = make_configuration(named_systems()["slab"], codes, 4.0)
+    with KimModel(name) as opened:
+        expected = opened.compute(configuration)
+    monkeypatch.setenv("KIM_MODEL_ELEMENTS_MAP", "1")
+    with KimModel(name) as opened:
+        found = opened.compute(configuration)
+    assert found.energy == expected.energy
+    assert (found.forces == expected.forces).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", DESCRIPTORS)
+def test_networks_of_several_elements_go_the_raw_way(kind, tmp_path):
+    potential = make_potential(kind, per_element=True, same_references=False)
+    options = ExportOptions(name=NAME, pattern="raw")
+    found = export_potential(potential, options, tmp_path / "model", provenance={})
+    assert max(found.differences.values()) < 1e-10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
     ("number", "old", "new", "message"),
     [
         (0, "cos", "tanh", "'tanh' for the cutoff function"),

@@ -73,9 +73,9 @@ def require_same(found, native, atoms, tolerance=1e-10):
     [
         ("gcn", "graph"),
         ("egnn", "graph"),
-        ("dimenet", "graph"),
         ("escn", "graph"),
-        ("gaanet", "raw"),
+        pytest.param("dimenet", "graph", marks=pytest.mark.slow),
+        pytest.param("gaanet", "raw", marks=pytest.mark.slow),
     ],
 )
 def test_the_exported_model_gives_what_the_potential_gives(name, pattern, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 
 import ase.io
@@ -15,6 +16,7 @@ from adatom.core.errors import ConfigError, DataError, MissingExtraError, Unknow
 from adatom.deploy.lammps import library
 from adatom.deploy.lammps.errors import LammpsError
 from adatom.deploy.lammps.external_force import ElementWarning
+from adatom.deploy.lammps.potential_fix import PotentialFix
 from adatom.deploy.lammps.run import run_lammps
 
 BOX = """
@@ -88,11 +90,41 @@ def test_errors_that_nobody_expected_come_through(run):
     assert "LAMMPS was stopped at step 2" in caught.value.__notes__[0]
 
 
-def test_ctrl_c_stops_the_run(run):
-    calculator = Fails(3, KeyboardInterrupt())
+class Interrupted(LennardJones):
+    """Gets Ctrl-C in the middle of a call."""
+
+    def __init__(self, call: int) -> None:
+        super().__init__(epsilon=EPSILON, sigma=SIGMA, rc=CUTOFF)
+        self.call, self.calls = call, 0
+
+    def calculate(self, *args, **kwargs):
+        self.calls += 1
+        if self.calls == self.call:
+            signal.raise_signal(signal.SIGINT)
+        super().calculate(*args, **kwargs)
+
+
+def test_ctrl_c_stops_the_run_in_that_step(run):
+    calculator, before = Interrupted(3), signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         run(BOX + "run 50\n", calculator)
     assert calculator.calls == 3
+    assert len(Output.read(Path("log.lammps"), Path("atoms.dump")).atoms) == 2
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_between_commands_stops_the_script(run, monkeypatch):
+    attach = PotentialFix._attach
+
+    def interrupt(self, force):
+        attach(self, force)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(PotentialFix, "_attach", interrupt)
+    calculator = Interrupted(0)
+    with pytest.raises(KeyboardInterrupt):
+        run(BOX + "run 50\n", calculator)
+    assert calculator.calls == 0
 
 
 def test_another_run_after_a_failure(run):

@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import torch
-from ase.data import atomic_numbers
 
 from adatom.deploy.kim.inputs import DescriptorFunction
 from adatom.nn.descriptors.base import Descriptor
 
 
-def descriptor_function(
-    descriptor: Descriptor, *, species_are_numbers: bool = False
-) -> DescriptorFunction:
+def descriptor_function(descriptor: Descriptor) -> DescriptorFunction:
     """Return what the driver computes of a descriptor file, in Python.
 
     Args:
         descriptor: With the species of the model in the order of their codes, in float64.
-        species_are_numbers: Whether species come as atomic numbers instead of codes.
     """
-    table = torch.zeros(200, dtype=torch.int64)
-    for code, symbol in enumerate(descriptor.species):
-        table[atomic_numbers[symbol] if species_are_numbers else code] = code
 
     def values(
         species: torch.Tensor,
@@ -30,7 +23,7 @@ def descriptor_function(
         neighbors: torch.Tensor,
     ) -> torch.Tensor:
         vectors = coordinates.index_select(0, neighbors) - coordinates.index_select(0, centers)
-        found: torch.Tensor = descriptor(table[species], neighbors, centers, vectors)
+        found: torch.Tensor = descriptor(species, neighbors, centers, vectors)
         return found.index_select(0, contributors)
 
     return values

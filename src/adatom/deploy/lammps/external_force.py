@@ -17,6 +17,7 @@ from ase.calculators.calculator import Calculator
 from adatom.core.precision import torch_threads
 from adatom.core.units import ENERGY_UNITS
 from adatom.deploy.lammps.elements import contradictions
+from adatom.deploy.lammps.interrupts import Interrupts
 
 #: Names of the fix that adds forces, and of the one that stops LAMMPS after a failure.
 FIX, STOP_FIX = "adatom", "adatom_stop"
@@ -73,6 +74,7 @@ class ExternalForce:
         symbols: Elements of the types, for messages.
         unit_style: A key of :data:`UNIT_STYLES`.
         threads: CPU threads of PyTorch during an evaluation.
+        interrupts: Remembers Ctrl-C.
 
     Attributes:
         failure: What stopped LAMMPS, or None.
@@ -89,6 +91,7 @@ class ExternalForce:
         symbols: Sequence[str],
         unit_style: str,
         threads: int,
+        interrupts: Interrupts,
     ) -> None:
         self._lmp = lmp
         self._calculator = calculator
@@ -96,6 +99,7 @@ class ExternalForce:
         self._symbols = symbols
         self._unit = 1.0 / ENERGY_UNITS[UNIT_STYLES[unit_style]]
         self._threads = threads
+        self._interrupts = interrupts
         self._masses_are_checked = False
         self.failure: Failure | None = None
         self.evaluations = 0
@@ -130,6 +134,7 @@ class ExternalForce:
             self._check_masses()
             with torch_threads(self._threads):
                 self._compute(atoms, order, forces)
+            self._interrupts.check()
         # Also Ctrl-C: whatever is raised here would only be printed, and the run would go on.
         except BaseException as error:  # noqa: BLE001
             forces[:] = 0.0

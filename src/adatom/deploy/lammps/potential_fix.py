@@ -17,6 +17,7 @@ from adatom.deploy.lammps.external_force import (
     ExternalForce,
     prepare_stop,
 )
+from adatom.deploy.lammps.interrupts import Interrupts
 
 #: Interactions of LAMMPS's own whose forces would be added.
 _KINDS = ("pair", "bond", "angle", "dihedral", "improper", "kspace")
@@ -36,6 +37,7 @@ class PotentialFix:
         calculator: Of energies and forces.
         elements: Of the atom types; see :func:`~adatom.deploy.lammps.elements.elements_by_type`.
         threads: CPU threads of PyTorch during an evaluation; LAMMPS sets its own number.
+        interrupts: Remembers Ctrl-C.
         overlay: Whether LAMMPS's own interactions may be added to the potential.
 
     Attributes:
@@ -53,12 +55,14 @@ class PotentialFix:
         elements: Elements,
         *,
         threads: int,
+        interrupts: Interrupts,
         overlay: bool = False,
     ) -> None:
         self._lmp = lmp
         self._calculator = calculator
         self._symbols = elements_by_type(elements)
         self._threads = threads
+        self._interrupts = interrupts
         self._overlay = overlay
         self._evaluations = 0
         self._is_aside = False
@@ -91,7 +95,9 @@ class PotentialFix:
         Raises:
             ConfigError: If units, elements or further interactions do not fit.
             LammpsError: If the script removed the fix.
+            KeyboardInterrupt: If there was Ctrl-C.
         """
+        self._interrupts.check()
         if not self._lmp.extract_setting("box_exist"):
             self._forget()
             return
@@ -149,6 +155,7 @@ class PotentialFix:
             symbols=self._symbols,
             unit_style=unit_style,
             threads=self._threads,
+            interrupts=self._interrupts,
         )
 
     def _attach(self, force: ExternalForce) -> None:

@@ -18,6 +18,7 @@ from adatom.core.precision import torch_threads
 from adatom.deploy.lammps.elements import Elements
 from adatom.deploy.lammps.errors import LammpsError
 from adatom.deploy.lammps.external_force import Failure
+from adatom.deploy.lammps.interrupts import remembered_interrupts
 from adatom.deploy.lammps.library import open_lammps
 from adatom.deploy.lammps.potential_fix import PotentialFix
 from adatom.deploy.lammps.script_runner import ScriptRunner
@@ -87,8 +88,14 @@ def run_lammps(
         arguments += ["-var", name, *map(str, several)]
     threads = torch.get_num_threads()
     # LAMMPS takes one OpenMP thread unless it is told otherwise, and that is PyTorch's number, too.
-    with torch_threads(threads), _opened(arguments) as lmp:
-        potential = PotentialFix(lmp, calculator, elements, threads=threads, overlay=overlay)
+    with (
+        torch_threads(threads),
+        remembered_interrupts() as interrupts,
+        _opened(arguments) as lmp,
+    ):
+        potential = PotentialFix(
+            lmp, calculator, elements, threads=threads, interrupts=interrupts, overlay=overlay
+        )
         status = _run(lmp, script, potential, Path.cwd())
         return LammpsResult(status, potential.evaluations, dict(lmp.last_thermo() or {}))
 

@@ -116,12 +116,14 @@ class Bispectrum(Descriptor):
         weights = weights * self.weight_of[species.index_select(0, source)]
         angles = (math.pi * self.rfac0) * beyond / reach
         matrices = self._densities(vectors, distances, angles, weights, target, species.shape[0])
+        stacked = [torch.stack(matrix) for matrix in matrices]
+        factors = [_as_factor(matrix) for matrix in matrices]
         columns, start = [], 0
         for j1, j2, j in self.triples:
             shape = (j1 + 1, j2 + 1, j + 1)
             coupling = self.coupling[start : start + math.prod(shape)].view(shape)
             start += math.prod(shape)
-            columns.append(_component(matrices[j1], matrices[j2], matrices[j], coupling))
+            columns.append(_component(stacked[j1], factors[j2], stacked[j], coupling))
         return torch.stack(columns, dim=1) - self.lone
 
     def _densities(
@@ -202,13 +204,25 @@ def _next_matrix(matrix: Complex, first: Complex, second: Complex, j: int) -> Co
     return torch.cat([real, last[0]], dim=2), torch.cat([imaginary, last[1]], dim=2)
 
 
-def _component(one: Complex, two: Complex, third: Complex, coupling: torch.Tensor) -> torch.Tensor:
-    """Return ``B [N]``, the real part; the imaginary part is zero."""
-    # [N, m1', m2, m]: the first index of u^j1 is coupled.
-    half = [torch.einsum("nab,acm->nbcm", part, coupling) for part in one]
-    real = torch.einsum("nbcm,ncd->nbmd", half[0], two[0])
-    real = real - torch.einsum("nbcm,ncd->nbmd", half[1], two[1])
-    imaginary = torch.einsum("nbcm,ncd->nbmd", half[0], two[1])
-    imaginary = imaginary + torch.einsum("nbcm,ncd->nbmd", half[1], two[0])
-    total = torch.einsum("nbmd,bde,nme->n", real, coupling, third[0])
-    return total + torch.einsum("nbmd,bde,nme->n", imaginary, coupling, third[1])
+def _as_factor(matrix: Complex) -> torch.Tensor:
+    """Return ``[2, 2, N, ...]``: what the parts of a factor give to the parts of a product."""
+    real, imaginary = matrix
+    return torch.stack([torch.stack([real, imaginary]), torch.stack([-imaginary, real])])
+
+
+def _component(
+    one: torch.Tensor, two: torch.Tensor, third: torch.Tensor, coupling: torch.Tensor
+) -> torch.Tensor:
+    """Return ``B [N]``, the real part; the imaginary part is zero.
+
+    Args:
+        one: ``[2, N, j1 + 1, j1 + 1]``, real and imaginary part.
+        two: ``[2, 2, N, j2 + 1, j2 + 1]`` of :func:`_as_factor`.
+        third: ``[2, N, j + 1, j + 1]``.
+        coupling: ``[j1 + 1, j2 + 1, j + 1]``.
+    """
+    # Parts p and r; first indices a, c, m of the three momenta and second ones b, d, e.
+    half = torch.einsum("pnab,acm->pnbcm", one, coupling)
+    product = torch.einsum("pnbcm,prncd->rnbmd", half, two)
+    closed = torch.einsum("bde,rnme->rnbmd", coupling, third)
+    return (product * closed).sum(dim=(0, 2, 3, 4))
