@@ -17,9 +17,7 @@ from ase.build import bulk
 from ase.calculators.calculator import Calculator
 from ase.optimize import FIRE
 
-from adatom import MLIPCalculator
-from adatom.calculators.remote import RemoteCalculator
-from adatom.inference.batcher import InferenceBatcher
+from adatom import InferenceBatcher, MLIPCalculator, RemoteCalculator
 
 TASK = "zuo2020"
 

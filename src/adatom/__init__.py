@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from adatom.calculators.ase_calculator import MLIPCalculator
     from adatom.calculators.formation_energy import FormationEnergyCalculator
+    from adatom.calculators.remote import RemoteCalculator
     from adatom.checkpoint.format import load_potential, save_potential
     from adatom.data.atomic_data import AtomicData
     from adatom.data.open_dataset import open_dataset
     from adatom.inference import pretrained_mlip
+    from adatom.inference.batcher import InferenceBatcher
     from adatom.inference.parallel.predict_unit import ParallelMLIPPredictUnit
     from adatom.inference.predict_unit import MLIPPredictUnit
     from adatom.inference.settings import InferenceSettings
@@ -27,11 +29,13 @@ __version__ = "0.1.0"
 __all__ = [
     "AtomicData",
     "FormationEnergyCalculator",
+    "InferenceBatcher",
     "InferenceSettings",
     "MLIPCalculator",
     "MLIPPredictUnit",
     "ParallelMLIPPredictUnit",
     "Potential",
+    "RemoteCalculator",
     "__version__",
     "load_potential",
     "open_dataset",
@@ -44,11 +48,13 @@ __all__ = [
 _HOMES = {
     "AtomicData": "adatom.data.atomic_data",
     "FormationEnergyCalculator": "adatom.calculators.formation_energy",
+    "InferenceBatcher": "adatom.inference.batcher",
     "InferenceSettings": "adatom.inference.settings",
     "MLIPCalculator": "adatom.calculators.ase_calculator",
     "MLIPPredictUnit": "adatom.inference.predict_unit",
     "ParallelMLIPPredictUnit": "adatom.inference.parallel.predict_unit",
     "Potential": "adatom.tasks.potential",
+    "RemoteCalculator": "adatom.calculators.remote",
     "load_potential": "adatom.checkpoint.format",
     "open_dataset": "adatom.data.open_dataset",
     "pretrained_mlip": "adatom.inference",

@@ -146,11 +146,11 @@ def test_threads_are_faster_than_a_loop(unit):
 
     steps(unit, 1)
     begin = time.perf_counter()
-    for i in range(24):
+    for i in range(16):
         steps(unit, i)
     loop = time.perf_counter() - begin
-    with InferenceBatcher(unit, threads=24) as batcher:
+    with InferenceBatcher(unit, threads=16) as batcher:
         begin = time.perf_counter()
-        list(batcher.map(lambda i: steps(batcher.unit, i), range(24)))
+        list(batcher.map(lambda i: steps(batcher.unit, i), range(16)))
         together = time.perf_counter() - begin
     assert together < 0.5 * loop

@@ -46,7 +46,8 @@ class Neighborhood:
         """
         if self.halo is None:
             return rows
-        if self.vectors.requires_grad and rows.is_floating_point() and not rows.requires_grad:
+        wanted = torch.is_grad_enabled() and self.vectors.requires_grad
+        if wanted and rows.is_floating_point() and not rows.requires_grad:
             # So that the way back leads through this exchange for a worker without edges too.
             rows = rows + self.vectors[:0].sum().to(rows.dtype)
         return self.halo.extend(rows)

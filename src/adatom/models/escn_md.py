@@ -224,6 +224,9 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         """Return compiled kernels with the present weights, or None where they are of no use."""
         if self.execution.mode != "compiled" or any(layer is not edges[0] for layer in edges):
             return None
+        if not edges[0].source.shape[0] and triton_serves(self.mix_csd.weight.device):
+            # Kernels on a GPU need edges. Plain autograd makes the same exchanges in their order.
+            return None
         if self._compiled is None or not self._compiled.is_current():
             self._compiled = self._compile()
         return self._compiled

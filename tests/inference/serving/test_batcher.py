@@ -76,14 +76,14 @@ def require_equal(found, expected):
 
 
 def test_threads_get_what_they_would_get_alone(batcher, toy_unit):
-    systems = [structure(i) for i in range(60)]
+    systems = [structure(i) for i in range(30)]
     with ThreadPoolExecutor(12) as pool:
         found = list(pool.map(lambda system: batcher.submit(system).result(), systems))
     for prediction, system in zip(found, systems, strict=True):
         require_equal(prediction, toy_unit.predict(system))
     counters = batcher._counters
-    assert counters.total("structures", outcome="ok") == 60
-    assert counters.total("batches") < 60
+    assert counters.total("structures", outcome="ok") == 30
+    assert counters.total("batches") < 30
 
 
 def test_what_waits_during_a_batch_is_computed_together(batcher, gate):

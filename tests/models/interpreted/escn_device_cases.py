@@ -133,7 +133,7 @@ def test_one_tile_reads_nothing_back():
         torch.autograd.grad(features.spherical.square().sum(), vectors)
 
 
-@pytest.mark.parametrize("workers", [2, 4])
+@pytest.mark.parametrize("workers", [4, 2])
 def test_workers_that_share_a_system_equal_one(workers, tmp_path):
     # Processes, because Triton interprets in one thread only.
     script = Path(__file__).with_name("escn_device_worker.py")

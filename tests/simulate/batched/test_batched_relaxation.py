@@ -14,7 +14,7 @@ from adatom.calculators.ase_calculator import MLIPCalculator
 from adatom.core.errors import ConfigError, NonFiniteError, UnknownNameError
 from adatom.data.ase_convert import from_ase
 from adatom.inference.predict_unit import MLIPPredictUnit
-from adatom.simulate.batched import minimizers
+from adatom.simulate.batched import evaluation, minimizers
 from adatom.simulate.batched.cells import CellRelaxation
 from adatom.simulate.batched.relaxation import RelaxationSettings, iterate_relaxations, relax_many
 from adatom.tasks.potential import Potential
@@ -242,3 +242,32 @@ def test_cells_of_one_atom_and_lone_atoms():
     assert (lone.converged, lone.steps, lone.energies) == (True, 0, [-1.5])
     [alone] = relax_many([crystal(1)], unit)
     assert crystal_record.energies == pytest.approx(alone.energies, abs=1e-11)
+
+
+def test_memory_decides_how_many_advance_together(unit):
+    starts = [crystal(k) for k in range(4)]
+    settings = RelaxationSettings(fmax=0.1)
+    together = []
+
+    class Watched(MLIPPredictUnit):
+        def predict(self, data, properties=None, *, task_name=None):
+            together.append(data.num_systems)
+            return super().predict(data, properties, task_name=task_name)
+
+    for max_atoms, most in ((4, 1), (9, 2), (None, 4)):
+        together.clear()
+        limited = Watched(toy_potential(), max_atoms=max_atoms)
+        records = relax_many(starts, limited, settings=settings)
+        assert max(together) == most
+        for record, expected in zip(
+            records, relax_many(starts, unit, settings=settings), strict=True
+        ):
+            np.testing.assert_allclose(
+                record.atoms.positions, expected.atoms.positions, rtol=0, atol=1e-11
+            )
+
+
+def test_several_workers_are_refused(unit, monkeypatch):
+    monkeypatch.setattr(evaluation, "neighbors_of", lambda *_: None)
+    with pytest.raises(ConfigError, match="one structure at a time, not batches"):
+        relax_many([crystal(1)], unit)

@@ -28,7 +28,7 @@ class Limits:
 
     max_atoms: int = 10_000
     max_hessian_atoms: int = 200
-    max_edges: float = 2e7
+    max_edges: float = 3e6
     max_structures: int = 256
     max_body_mb: float = 32.0
 

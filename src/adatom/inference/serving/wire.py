@@ -20,6 +20,8 @@ from adatom.inference.prediction import Prediction
 
 REQUEST_KEYS = ("structures", "properties", "model", "version")
 STRUCTURE_KEYS = ("numbers", "positions", "cell", "pbc", "charge", "spin", "task", "id")
+#: Angstrom: beyond it are mistakes, and numbers whose squares overflow.
+_FARTHEST = 1e7
 _KINDS = {"whole numbers": "iu", "numbers": "iuf"}
 
 
@@ -228,17 +230,18 @@ def _array(
             f"The {name!r} of {where} are {shown}",
             expected=f"{_size(shape)} {kind}",
         )
+    if np.abs(array).max() > _FARTHEST:
+        raise DataError(
+            f"The {name!r} of {where} have a number beyond {_FARTHEST:g}",
+            expected="atomic numbers, or lengths in angstrom",
+        )
     return array
 
 
 def _has_booleans(given: Any) -> bool:
     """Look for true and false, which NumPy takes for 1 and 0 among numbers."""
     if isinstance(given, list):
-        return (
-            any(map(_has_booleans, given))
-            if given and isinstance(given[0], list)
-            else any(isinstance(value, bool) for value in given)
-        )
+        return any(isinstance(x, bool) or (isinstance(x, list) and _has_booleans(x)) for x in given)
     return isinstance(given, bool)
 
 

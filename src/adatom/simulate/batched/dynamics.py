@@ -126,6 +126,7 @@ class _Fleet:
         max_temperature: float,
         limit: int,
     ) -> None:
+        self.evaluator = Evaluator(unit)
         self.finished: list[DynamicsRecord] = []
         self.flights: list[Flight] = []
         starts = self._starts(runs, restart)
@@ -136,7 +137,6 @@ class _Fleet:
         names = ["energy", "forces", "stress"] if self.gives_stress else ["energy", "forces"]
         self.integrator = integrator
         self.pool = Pool(intake, unit.runner, names, limit)
-        self.evaluator = Evaluator(unit)
         self.max_temperature = max_temperature
         self.rows = Rows(torch.zeros(0, dtype=torch.int64, device=unit.device))
         self.is_over = False

@@ -146,10 +146,10 @@ class _Run:
 
     def __init__(self, unit: MLIPPredictUnit, intake: Intake, settings: RelaxationSettings) -> None:
         names = ["energy", "forces"] + (["stress"] if settings.cell is not None else [])
+        self.evaluator = Evaluator(unit)
         self.names = names
         self.settings = settings
         self.pool = Pool(intake, unit.runner, names, settings.limit)
-        self.evaluator = Evaluator(unit)
         self.minimizer: Minimizer = MINIMIZERS[settings.optimizer]()
         self.coordinates = Coordinates(settings.cell, unit.device)
         self.paths: dict[int, list[float]] = {}
