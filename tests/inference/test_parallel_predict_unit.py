@@ -31,12 +31,6 @@ from toy_backbone import toy_potential
 
 ray = pytest.importorskip("ray")
 
-# Ray leaves pipes and sockets of its processes to the garbage collector.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 
 @pytest.fixture(scope="module")
 def one() -> MLIPPredictUnit:

@@ -19,12 +19,7 @@ from toy_backbone import toy_potential
 
 ray = pytest.importorskip("ray")
 
-pytestmark = [
-    pytest.mark.slow,
-    # Ray leaves pipes and sockets of its processes to the garbage collector.
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
+pytestmark = pytest.mark.slow
 
 #: Where the workers of any cluster find the toy potential.
 TESTS = Path(__file__).resolve().parent

@@ -15,7 +15,7 @@ import torch
 from ase import units
 
 from adatom.core.errors import ConfigError
-from adatom.simulate.batched.matrix_log import matrix_log
+from adatom.simulate.batched.matrix_log import matrix_exp, matrix_log
 
 #: Places of xx, yy, zz, yz, xz, xy in a matrix.
 _VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
@@ -144,7 +144,7 @@ class FrechetCells(CellFilter):
 
     def deformation(self, rows: torch.Tensor, natoms: torch.Tensor) -> torch.Tensor:
         """Return the deformation; see the base class."""
-        return self.masked(torch.linalg.matrix_exp(rows / natoms[:, None, None]).mT)
+        return self.masked(matrix_exp(rows / natoms[:, None, None]).mT)
 
     def forces(
         self, virial: torch.Tensor, rows: torch.Tensor, inverse: torch.Tensor, natoms: torch.Tensor
@@ -159,9 +159,11 @@ class FrechetCells(CellFilter):
         gradient = virial @ inverse
         transposed = (rows / natoms[:, None, None]).mT
         zero = torch.zeros_like(transposed)
-        upper = torch.cat([transposed, gradient], 2)
+        # The result is linear in it; small numbers keep their digits.
+        scale = gradient.abs().amax((1, 2), keepdim=True).clamp(min=1e-300)
+        upper = torch.cat([transposed, gradient / scale], 2)
         double = torch.cat([upper, torch.cat([zero, transposed], 2)], 1)
-        found = torch.linalg.matrix_exp(double)[:, :3, 3:]
+        found = scale * matrix_exp(double)[:, :3, 3:]
         return self.without_volume(found) / natoms[:, None, None]
 
 

@@ -1,4 +1,4 @@
-"""The logarithm of 3x3 matrices near one, many at once."""
+"""Logarithms and exponentials of small matrices, many at once and to the last digits."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import torch
 
 #: Square roots that are taken first, steps of Newton's iteration for each, and terms of the series.
 _ROOTS, _STEPS, _TERMS = 4, 12, 9
+#: Halvings before the series of the exponential, and its terms.
+_HALVINGS, _POWERS = 5, 13
 
 
 def matrix_log(matrices: torch.Tensor) -> torch.Tensor:
@@ -30,6 +32,25 @@ def matrix_log(matrices: torch.Tensor) -> torch.Tensor:
         total = one / (2 * k + 1) + square @ total
     log: torch.Tensor = 2.0 * 2**_ROOTS * (z @ total)
     return log
+
+
+def matrix_exp(matrices: torch.Tensor) -> torch.Tensor:
+    """Return the exponential.
+
+    That of torch depends on what else is in the batch, by up to 1e-10. This one is the series
+    after halvings, then squared again (Higham, chapter 10).
+
+    Args:
+        matrices: ``[B, n, n]`` float64, of norm below 10, such as strains.
+    """
+    one = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+    small = matrices / 2**_HALVINGS
+    power: torch.Tensor = one + small / _POWERS
+    for k in range(_POWERS - 1, 0, -1):
+        power = one + small @ power / k
+    for _ in range(_HALVINGS):
+        power = power @ power
+    return power
 
 
 def _square_root(matrices: torch.Tensor, one: torch.Tensor) -> torch.Tensor:
