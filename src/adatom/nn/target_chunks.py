@@ -65,7 +65,8 @@ def target_chunks(target: torch.Tensor, num_atoms: int, size: int = _CHUNK) -> T
         num_atoms: N.
         size: Slots per chunk.
     """
-    degrees = torch.bincount(target, minlength=num_atoms)
+    # Not bincount: compiled ahead of time, it forgets the number of atoms.
+    degrees = target.new_zeros(num_atoms).index_add(0, target, torch.ones_like(target))
     chunks = (degrees + size - 1) // size
     # Not int(...), which would ask for the value while a program is traced.
     total: int = chunks.sum().item()  # type: ignore[assignment]

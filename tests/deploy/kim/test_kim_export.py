@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from kim_potentials import DATASET, Native, make_potential
+from kim_potentials import DATASET, Native, make_backbone, make_potential
 from kim_systems import named_systems, random_cell
 
 from adatom.checkpoint.format import save_potential
@@ -28,7 +28,10 @@ from adatom.deploy.kim.export_check import ExportError
 from adatom.deploy.kim.model_json import read_model_json
 from adatom.deploy.kim.sample_structures import sample_structures
 from adatom.deploy.kim.scripted_model import quiet_torchscript
-from adatom.deploy.staged_potential import StagedPotential
+from adatom.deploy.staged_potential import StagedPotential, require_staged
+from adatom.models.energy_model import AbstractEnergyModel
+from adatom.models.graph_network import GraphNetwork
+from adatom.models.heads import Heads
 from adatom.tasks.domain import Domain
 from adatom.tasks.potential import Potential
 from adatom.tasks.task import Normalizer, OutputSpec, Task
@@ -168,6 +171,36 @@ def test_what_needs_the_whole_system_is_refused(tmp_path):
     other = Potential(other.backbone, other.head, [relaxed], other.domains)
     assert "relaxed structures" in refusal(other)
     assert not (tmp_path / "model").exists()
+
+
+class _WholeGraph(AbstractEnergyModel):
+    """Takes a graph at a time; what it does with it does not matter here."""
+
+    def forward(self, graph):
+        return torch.ones_like(graph.atomic_numbers, dtype=torch.float64)
+
+
+def test_whole_graphs_and_direct_forces_are_refused():
+    domains = {DATASET: Domain((6, 14))}
+    energy, forces = (
+        Task(name, level, name, OutputSpec(shape), Normalizer(), [DATASET])
+        for name, level, shape in (("energy", "system", (1,)), ("forces", "atom", (3,)))
+    )
+    whole = GraphNetwork(_WholeGraph())
+    with pytest.raises(ConfigError, match="takes whole graphs"):
+        require_staged(Potential(whole, whole.default_head(), [energy], domains), DATASET)
+    heads = Heads(
+        {
+            "energy": {
+                "class_path": "EnergyHead",
+                "init_args": {"num_channels": 4, "hidden_channels": 4},
+            },
+            "forces": {"class_path": "ForceHead", "init_args": {"num_channels": 4}},
+        }
+    )
+    direct = Potential(make_backbone("escn"), heads, [energy, forces], domains)
+    with pytest.raises(ConfigError, match="predicts forces directly"):
+        require_staged(direct, DATASET)
 
 
 def test_unknown_elements_charges_and_tasks_are_refused(tmp_path):
