@@ -118,7 +118,9 @@ std::unique_ptr<KimModel> create_model(KIM::ModelDriverCreate& create, KIM::Leng
   Environment const environment = read_environment(process_variable);
   Network& network = model->network;
   network.description = read_description(files);
-  network.description.elements_map |= environment.elements_map;
+  // adatom.json, which has this number, says itself what the network takes.
+  if (!network.description.model_sha256)
+    network.description.elements_map |= environment.elements_map;
   model->threads = environment.threads;
   model->whole_system = environment.processes == 1 && !environment.any_composition;
   model->units = agree_on_units(create, length, energy);
