@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -132,25 +131,3 @@ def test_an_error_in_the_block_ends_it(unit):
         InferenceBatcher(unit, threads=0)
     with pytest.raises(ConfigError, match="together with a predict unit"):
         InferenceBatcher(unit, device="cpu")
-
-
-def test_threads_are_faster_than_a_loop(unit):
-    """Measured 8 times in one thread per core; twice is asked for on a busy machine."""
-
-    def steps(unit, i):
-        atoms = molecule(NAMES[i % 4])
-        atoms.calc = MLIPCalculator(unit)
-        for step in range(6):
-            atoms.rattle(0.01, seed=step)
-            atoms.get_forces()
-
-    steps(unit, 1)
-    begin = time.perf_counter()
-    for i in range(16):
-        steps(unit, i)
-    loop = time.perf_counter() - begin
-    with InferenceBatcher(unit, threads=16) as batcher:
-        begin = time.perf_counter()
-        list(batcher.map(lambda i: steps(batcher.unit, i), range(16)))
-        together = time.perf_counter() - begin
-    assert together < 0.5 * loop

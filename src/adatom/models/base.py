@@ -168,6 +168,7 @@ class Backbone(Configurable):
             many cutoffs as there are layers by itself.
         uses_positions: Whether it takes geometry from ``data.pos`` or ``data.cell`` too. Forces,
             stress and Hessian are right then as well; atomic virials cannot be had.
+        learns_scales: Whether :meth:`learn_scales` wants structures before a new training.
         execution: How to compute; set by whoever prepares a potential for use.
     """
 
@@ -179,6 +180,7 @@ class Backbone(Configurable):
     reflection_invariant: bool = False
     exchanges: bool = False
     uses_positions: bool = False
+    learns_scales: bool = False
     execution: Execution = Execution()
 
     def unavailable(self, mode: str) -> str | None:
@@ -193,6 +195,8 @@ class Backbone(Configurable):
 
     def learn_scales(self, systems: Sequence[AtomicData]) -> str | None:
         """Take fixed numbers, such as means of inputs, from structures before a new training.
+
+        It is called where ``learns_scales`` is true.
 
         Args:
             systems: Some of the training structures, without edges.

@@ -37,9 +37,10 @@ def new_potential(
     metadata = {"training_data": data.fingerprints}
     potential = Potential(backbone, head, tasks, domains, metadata=metadata)
     check_inputs(potential, data)
-    learned = backbone.learn_scales(data.sample("train", _SCALE_STRUCTURES))
-    if learned is not None and rank() == 0:
-        say(learned)
+    if backbone.learns_scales:
+        learned = backbone.learn_scales(data.sample("train", _SCALE_STRUCTURES))
+        if learned is not None and rank() == 0:
+            say(learned)
     return potential
 
 
