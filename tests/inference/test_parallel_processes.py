@@ -94,6 +94,14 @@ def test_more_workers_are_one_too(one, workers):
             cases.require_equal(unit, one, data)
 
 
+def free_cpus() -> float:
+    """Return the processors that nobody uses, after what has ended gave its own back."""
+    end = time.monotonic() + 30
+    while ray.available_resources().get("CPU", 0) < 2 and time.monotonic() < end:
+        time.sleep(0.2)
+    return ray.available_resources().get("CPU", 0)
+
+
 @pytest.fixture
 def two_nodes(monkeypatch):
     """Start a cluster of two node processes on this machine."""
@@ -121,7 +129,7 @@ def test_two_nodes(one, two_nodes):
     assert not ray.is_initialized()
     assert len(two_nodes.list_all_nodes()) == 2
     ray.init(address=two_nodes.address, log_to_driver=False)
-    assert ray.available_resources()["CPU"] == 2
+    assert free_cpus() == 2
 
 
 def test_a_user_s_connection_is_left_alone(one, monkeypatch):
@@ -131,10 +139,7 @@ def test_a_user_s_connection_is_left_alone(one, monkeypatch):
         with ParallelMLIPPredictUnit(one.potential, workers=2) as unit:
             cases.require_equal(unit, one, next(cases.systems()))
         assert ray.is_initialized()
-        end = time.monotonic() + 10
-        while ray.available_resources().get("CPU", 0) < 2 and time.monotonic() < end:
-            time.sleep(0.2)
-        assert ray.available_resources()["CPU"] == 2
+        assert free_cpus() == 2
     finally:
         ray.shutdown()
 
