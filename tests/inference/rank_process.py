@@ -6,6 +6,7 @@ names of the models.
 
 from __future__ import annotations
 
+import gc
 import sys
 from datetime import timedelta
 
@@ -27,6 +28,16 @@ def main() -> None:
         world_size=int(size),
         timeout=timedelta(seconds=120),
     )
+    found = predictions(names)
+    if int(rank) == 0:
+        torch.save(found, results)
+    distributed.destroy_process_group()
+    # Threads of gloo end with the last that holds the group, which must not be the interpreter.
+    gc.collect()
+
+
+def predictions(names: list[str]) -> dict[str, torch.Tensor]:
+    """Return what the processes find together for all systems."""
     found = {}
     for name in names:
         worker = RankEngine(
@@ -41,9 +52,7 @@ def main() -> None:
                 f"{name}/{case}/{key}": value
                 for key, value in worker.predict(data, ("energy", "forces", "stress")).items()
             }
-    if int(rank) == 0:
-        torch.save(found, results)
-    distributed.destroy_process_group()
+    return found
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import shutil
@@ -99,6 +100,9 @@ def release() -> None:
             return
         last, _shared = _shared, None
         if last.ours:
+            # Another cluster counts its workers from the beginning again. A handle that is
+            # collected only then would give up a worker of that one with the same number.
+            gc.collect()
             require_ray().shutdown()
         if last.guardian is not None:
             last.guardian.finish()
