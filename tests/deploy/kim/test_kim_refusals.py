@@ -69,7 +69,7 @@ def unpacked():
         (damaged_without_json, r"'model.pt' cannot be loaded: "),
         (edited("adatom.param", "Si C", "Si Ge"), r"Its list of species differs"),
         (edited("adatom.param", "4.0", "5.0"), r"Its cutoff differs"),
-        (edited("adatom.json", '"version": 1', '"version": 7'), r"schema version is 7"),
+        (edited("adatom.json", '"version": 2', '"version": 7'), r"schema version is 7"),
         (for_older_torch, r"compiled with PyTorch 2.1.0, and the driver has"),
     ],
 )
