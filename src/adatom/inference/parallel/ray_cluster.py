@@ -169,7 +169,9 @@ def _is_alive(pid: int) -> bool:
 def _quiet(folder: Path | None = None) -> Iterator[None]:
     """Start Ray without usage reports and notices; the environment is as before afterwards.
 
-    What it starts is marked with the folder.
+    What it starts is marked with the folder. Only ``RAY_AUTH_MODE``, which Ray sets from version
+    2.60 on, stays: a later cluster of this process that did not see it would ask for no token,
+    while this process goes on to send one, and its workers would be given up.
     """
     wanted = {
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -177,8 +179,7 @@ def _quiet(folder: Path | None = None) -> Iterator[None]:
         "RAY_worker_register_timeout_seconds": "300",
         MARK: str(folder or ""),
     }
-    # Ray sets RAY_AUTH_MODE itself from version 2.60 on.
-    before = {name: os.environ.get(name) for name in (*wanted, "RAY_AUTH_MODE", "RAY_ADDRESS")}
+    before = {name: os.environ.get(name) for name in (*wanted, "RAY_ADDRESS")}
     os.environ.update(wanted)
     # The address is chosen already.
     os.environ.pop("RAY_ADDRESS", None)
