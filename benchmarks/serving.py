@@ -9,15 +9,17 @@ cores, if there are any.
 from __future__ import annotations
 
 import argparse
+import http.client
 import os
 import random
 import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 from ase import Atoms
@@ -99,7 +101,7 @@ def check(found: Sequence[Prediction], expected: Sequence[Prediction]) -> None:
 
 
 @contextmanager
-def service(model: str, *, ray: bool) -> Iterator[str]:
+def service(model: str, *, ray: bool, replicas: int = 1) -> Iterator[str]:
     """Run a service in another process; yields its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -107,13 +109,24 @@ def service(model: str, *, ray: bool) -> Iterator[str]:
     command = [sys.executable, "-c", _SERVER, model, port]
     if ray:
         command = [sys.executable, "-m", "adatom", "serve", f"model={model}", "--port", port]
-        command += ["--settings", "default"]
+        command += ["--settings", "default", "--replicas", str(replicas)]
     process = subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": "local"})
+    url = f"http://127.0.0.1:{port}"
     try:
-        yield f"http://127.0.0.1:{port}"
+        while not _answers(f"{url}/health"):
+            if process.poll() is not None:
+                sys.exit("The service ended before it answered")
+            time.sleep(0.2)
+        yield url
     finally:
         process.terminate()
         process.wait()
+
+
+def _answers(url: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 (http)
+        return bool(answer.status == http.client.OK)
+    return False
 
 
 def asker(url: str) -> Callable[[AtomicData], Prediction]:

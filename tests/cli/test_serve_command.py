@@ -12,7 +12,7 @@ import pytest
 from adatom.cli.main import main
 from adatom.cli.serve import _named
 from adatom.core.errors import ConfigError
-from adatom.inference.serving import server
+from adatom.inference.serving import access, server
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "inference" / "serving"))
 
@@ -66,13 +66,13 @@ def test_tokens_come_from_file_or_environment(tmp_path, monkeypatch):
     path.write_text(f"{TOKEN}\n")
     path.chmod(0o600)
     monkeypatch.setenv("ADATOM_TOKEN", "of-the-environment")
-    assert server.token_from(str(path)) == TOKEN
-    assert server.token_from(None) == "of-the-environment"
+    assert access.token_from(str(path)) == TOKEN
+    assert access.token_from(None) == "of-the-environment"
     monkeypatch.delenv("ADATOM_TOKEN")
-    assert server.token_from(None) is None
+    assert access.token_from(None) is None
     for host in ("127.0.0.1", "localhost", "::1", "127.9.9.9"):
-        server.require_safe(host, None)
-    server.require_safe("0.0.0.0", TOKEN)
+        access.require_safe(host, None)
+    access.require_safe("0.0.0.0", TOKEN)
 
 
 def test_a_taken_port_is_refused(refused):

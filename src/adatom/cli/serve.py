@@ -19,6 +19,7 @@ def serve_models(
     settings: str = "batch",
     device: str | None = None,
     replicas: int = 1,
+    cpus_per_replica: int | None = None,
     max_atoms: int = 10_000,
     max_structures: int = 256,
     max_body_mb: float = 32.0,
@@ -36,6 +37,8 @@ def serve_models(
             "high-precision" (float64) or "traineval" (as in training).
         device: Where to compute; default a GPU where there is one. Each replica takes one GPU.
         replicas: Processes, each with all models.
+        cpus_per_replica: Threads of each; default the cores of this machine shared out, or 1 on
+            a Ray cluster that exists already.
         max_atoms: Atoms of one structure at most.
         max_structures: Structures of one request at most.
         max_body_mb: Size of one request in MB at most.
@@ -43,9 +46,10 @@ def serve_models(
             until there is room.
     """
     from adatom.core.console import say
+    from adatom.inference.serving.access import token_from
     from adatom.inference.serving.deployment import ServiceOptions
     from adatom.inference.serving.limits import Limits
-    from adatom.inference.serving.server import Server, run, token_from
+    from adatom.inference.serving.server import Server, run
     from adatom.inference.settings import inference_settings
 
     inference_settings(settings)
@@ -58,7 +62,14 @@ def serve_models(
         max_waiting=max_waiting,
     )
     named = _named(models)
-    server = Server(named, options, host=host, port=port, replicas=replicas)
+    server = Server(
+        named,
+        options,
+        host=host,
+        port=port,
+        replicas=replicas,
+        cpus_per_replica=cpus_per_replica,
+    )
     say(f"Starting {replicas} replica{'s' if replicas > 1 else ''} with {', '.join(named)}.")
     run(server, f"Serving at {server.url} until Ctrl-C; SIGHUP loads changed files again.")
 

@@ -7,11 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from adatom.core.errors import AdatomError
 from adatom.inference.serving.app import Service, build_app
 from adatom.inference.serving.batcher import MAX_WAITING
 from adatom.inference.serving.counters import Counters
 from adatom.inference.serving.limits import Limits
+from adatom.inference.serving.listener import Listener
 from adatom.inference.serving.models import ServedModels
 
 #: Of the application and of its deployment.
@@ -35,6 +38,9 @@ class ServiceOptions:
         limits: Of one request.
         token: What clients have to know, or None.
         max_waiting: Structures that may wait in each replica, for each potential.
+        threads: Of torch, in each replica.
+        listen: Host and port where the replicas themselves listen, all on one machine; None
+            leaves that to the proxies of Ray Serve.
     """
 
     settings: str = "default"
@@ -42,6 +48,8 @@ class ServiceOptions:
     limits: Limits = field(default_factory=Limits)
     token: str | None = None
     max_waiting: int = MAX_WAITING
+    threads: int = 1
+    listen: tuple[str, int] | None = None
 
 
 class Ingress:
@@ -68,11 +76,13 @@ class Replica:
     app: Ingress
 
     def __init__(self, options: ServiceOptions) -> None:
+        torch.set_num_threads(options.threads)  # of this process, which is a replica and no more
         self._options = options
         self._counters = Counters()
         self._models = ServedModels(self._counters, max_waiting=options.max_waiting)
         self._loaded: dict[str, Any] = {}
         self._name = _replica_name()
+        self._listener: Listener | None = None
 
     async def reconfigure(self, config: Mapping[str, Any]) -> None:
         """Load the potentials; called by Serve at the start.
@@ -92,7 +102,17 @@ class Replica:
             token=self._options.token,
             metrics=self._all_metrics,
         )
-        self.app.app = build_app(service)
+        app = build_app(service)
+        if self._options.listen is None:
+            self.app.app = app
+        else:
+            host, port = self._options.listen
+            self._listener = Listener(app, host, port, drain=DRAIN_SECONDS)
+
+    async def drain(self) -> None:
+        """Accept nothing more, and return when everything that was accepted is answered."""
+        if self._listener is not None:
+            await asyncio.to_thread(self._listener.close)
 
     async def reload(self, models: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
         """Replace potentials whose files changed, while requests go on.
@@ -124,10 +144,12 @@ class Replica:
         """Tell Serve that the process has to be replaced, by an error.
 
         Raises:
-            RuntimeError: If a potential does not compute any more.
+            RuntimeError: If a potential does not compute any more, or nobody listens.
         """
         if not self._models.alive:
             raise RuntimeError("A batcher ended by an error of its own")
+        if self._listener is not None and not self._listener.alive:
+            raise RuntimeError("The HTTP server ended")
 
     async def _all_metrics(self) -> list[str]:
         from ray import serve

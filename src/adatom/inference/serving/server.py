@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import ipaddress
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 import urllib.request
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from types import FrameType
 from typing import Any, Self
 
@@ -25,8 +24,10 @@ from adatom.core.console import say
 from adatom.core.errors import AdatomError, ConfigError, MissingExtraError
 from adatom.core.files import require_readable
 from adatom.inference.parallel import ray_cluster
+from adatom.inference.serving.access import is_any, require_free, require_safe
 from adatom.inference.serving.deployment import NAME, ServiceOptions, application
 from adatom.inference.serving.errors import ServiceError
+from adatom.inference.serving.listener import SPREADS
 
 #: Seconds that replicas may take to load and answer.
 _START_SECONDS = 600.0
@@ -46,6 +47,8 @@ class Server:
         host: Address to listen on.
         port: To listen on.
         replicas: Processes, each with all models.
+        cpus_per_replica: Processor cores and threads of each. None takes a fair share of torch's
+            threads on a cluster that is started here, and 1 on any other.
 
     Raises:
         MissingExtraError: If Ray Serve is not installed.
@@ -62,14 +65,17 @@ class Server:
         host: str = "127.0.0.1",
         port: int = 8000,
         replicas: int = 1,
+        cpus_per_replica: int | None = None,
     ) -> None:
-        if replicas < 1:
-            raise ConfigError(f"replicas is {replicas}", expected="at least 1")
+        for name, count in (("replicas", replicas), ("cpus_per_replica", cpus_per_replica)):
+            if count is not None and count < 1:
+                raise ConfigError(f"{name} is {count}", expected="at least 1")
         require_safe(host, options.token)
         self._serve = require_serve()
         self._options = options
         self._sources = {name: _resolved(source) for name, source in models.items()}
         self._host, self._port, self._replicas = host, port, replicas
+        self._cpus = cpus_per_replica
         require_free(host, port)
         self._own = False
         self._deployed = False
@@ -77,8 +83,13 @@ class Server:
     @property
     def url(self) -> str:
         """Where the service is reached from this machine."""
-        host = self._host if not _is_any(self._host) else "127.0.0.1"
+        host = self._host if not is_any(self._host) else "127.0.0.1"
         return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
+
+    @property
+    def _direct(self) -> bool:
+        """Whether the replicas listen themselves: all of them are on this machine."""
+        return self._own and SPREADS
 
     def connect(self) -> None:
         """Connect to the Ray cluster at ``RAY_ADDRESS`` or on this machine, or start one.
@@ -108,7 +119,7 @@ class Server:
         # On a busy machine the proxy may take longer than Serve waits for it; it is asked below.
         with suppress(TimeoutError):
             self._serve.start(
-                proxy_location="HeadOnly",
+                proxy_location="Disabled" if self._direct else "HeadOnly",
                 http_options={"host": self._host, "port": self._port},
             )
         self._deploy()
@@ -140,23 +151,36 @@ class Server:
         """Finish what was accepted, then end the replicas, and Ray if it was started here."""
         try:
             if self._deployed:
+                if self._direct:
+                    self._drain()
                 # Waits for what was accepted, which a shutdown alone would do for 30 s only.
                 with suppress(TimeoutError):
                     self._serve.delete(NAME)
-            if self._own:
-                # On another cluster others may have applications of their own.
-                self._serve.shutdown()
         finally:
             ray_cluster.release()
 
+    def _drain(self) -> None:
+        """Let the replicas answer what they accepted: Serve does not know of it."""
+        from ray.exceptions import RayError
+
+        # A replica that is gone has nothing to answer.
+        with suppress(RayError):
+            self._serve.get_deployment_handle(NAME, NAME).broadcast("drain").results()
+
     def _deploy(self) -> None:
         gpu = (self._options.device or _default_device()).startswith("cuda")
+        share = max(1, torch.get_num_threads() // self._replicas) if self._own else 1
+        threads = share if self._cpus is None else self._cpus
         app = application(
-            self._options,
+            replace(
+                self._options,
+                threads=threads,
+                listen=(self._host, self._port) if self._direct else None,
+            ),
             self._models(),
             replicas=self._replicas,
             # A cluster that was started here has no cores to book.
-            cpus=0 if self._own else 1,
+            cpus=0 if self._own else threads,
             gpus=1 if gpu else 0,
         )
         self._deployed = True
@@ -208,51 +232,6 @@ def require_serve() -> Any:
     except ImportError as error:
         raise MissingExtraError("ray[serve]", "ray") from error
     return serve
-
-
-def require_safe(host: str, token: str | None) -> None:
-    """Refuse to listen to other machines without a token.
-
-    Args:
-        host: Address to listen on.
-        token: What clients have to know, or None.
-
-    Raises:
-        ConfigError: If there is no token and the address is not a loopback one, or the token is
-            too short to be one.
-    """
-    if token is not None and len(token) < 16:
-        raise ConfigError(
-            f"The token has {len(token)} characters",
-            expected="at least 16",
-            fix="Make one with: python -c 'import secrets; print(secrets.token_urlsafe())'",
-        )
-    if token is None and not _is_loopback(host):
-        raise ConfigError(
-            f"The service would be open to everybody who reaches {host!r}",
-            expected="a token, or an address that only this machine reaches, such as 127.0.0.1",
-            fix="Give --token-file, or set ADATOM_TOKEN.",
-        )
-
-
-def require_free(host: str, port: int) -> None:
-    """Refuse a port that cannot be listened on.
-
-    Raises:
-        ConfigError: If it is taken, or the address is not one of this machine.
-    """
-    if not 0 < port < 65536:
-        raise ConfigError(f"The port is {port}", expected="1 to 65535")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise ConfigError(
-                f"Nothing can listen on {host}:{port}: {(error.strerror or str(error)).lower()}",
-                fix="Choose another --port or --host.",
-            ) from error
 
 
 class _Signals:
@@ -337,42 +316,3 @@ def _generation(source: str) -> str:
 
 def _default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _is_any(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_unspecified
-    except ValueError:
-        return False
-
-
-def token_from(path: str | None) -> str | None:
-    """Return the token of a file, or of the environment, or None.
-
-    Args:
-        path: Of a file with the token alone, or None.
-
-    Raises:
-        FileAccessError: If the file cannot be read.
-        ConfigError: If others may read it, or it is not one word.
-    """
-    if path is None:
-        return os.environ.get("ADATOM_TOKEN") or None
-    file = require_readable(path)
-    if file.stat().st_mode & 0o077:
-        raise ConfigError(
-            f"Other users may read the token file {path!r}", fix=f"Run: chmod 600 {path}"
-        )
-    words = file.read_text(encoding="utf-8").split()
-    if len(words) != 1:
-        raise ConfigError(f"The token file {path!r} has {len(words)} words", expected="one")
-    return words[0]
