@@ -2,8 +2,12 @@
 
 The same structures, 3 to 500 atoms, are predicted one after the other in this process (the loop),
 by threads that share an InferenceBatcher, and by clients of the service, which runs in a process
-of its own. Each computes with the same number of threads. Clients and HTTP take time of other
-cores, if there are any.
+of its own. Each computes with the same number of threads of torch in all: the loop with that many
+threads per call, the service with that many in its process, or shared out among its replicas.
+Clients and HTTP take time of other cores, if there are any.
+
+    OMP_NUM_THREADS=1 python -m benchmarks.serving
+    OMP_NUM_THREADS=2 python -m benchmarks.serving --replicas 2
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
 
+import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
@@ -38,9 +43,9 @@ COLUMNS = ("how", "clients", "requests", "seconds", "requests per s", "over the 
 NOTE = (
     "Structures: 70% molecules of 3 to 12 atoms, 25% crystals of 8 to 64, 5% gases of 135 to 500 "
     "atoms; energy and forces. Loop: one after the other, no HTTP. Threads: one process, "
-    "InferenceBatcher. Service: one replica in another process; JSON over HTTP, one structure per "
-    "request, each client sends its next request when it has an answer. Best of the rounds, which "
-    "alternate."
+    "InferenceBatcher. Service: other processes; JSON over HTTP, one structure per request, each "
+    "client sends its next request when it has an answer. Threads of torch are those of all "
+    "replicas together. Best of the rounds, which alternate."
 )
 #: Run in another process: the application without Ray, or with it.
 _SERVER = """
@@ -150,6 +155,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--requests", type=int, default=5, help="per client")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--replicas", type=int, default=1, help="of the service on Ray Serve")
     parser.add_argument("--no-ray", action="store_true", help="leave out the service on Ray Serve")
     options = parser.parse_args()
     load = load_average()
@@ -169,9 +175,14 @@ def main() -> None:
         best[how] = min(seconds, best.get(how, seconds))
         say(f"{how}: {len(systems) / seconds:.1f} requests per s")
 
-    ways = [("service (HTTP)", False)] + [("service (Ray Serve)", True)] * (not options.no_ray)
+    ways = [("service (HTTP)", False)]
+    if not options.no_ray:
+        ways.append((f"service (Ray Serve), {options.replicas} replica(s)", True))
     for how, ray in ways:
-        with service(options.model, ray=ray) as url, InferenceBatcher(unit) as batcher:
+        with (
+            service(options.model, ray=ray, replicas=options.replicas) as url,
+            InferenceBatcher(unit) as batcher,
+        ):
             ask = asker(url)
             together = partial(batcher.unit.predict, properties=NAMES)
             for _ in range(options.rounds):
@@ -183,8 +194,9 @@ def main() -> None:
          len(systems) / seconds, best["loop"] / seconds)
         for how, seconds in best.items()
     ]  # fmt: skip
-    threads = os.environ.get("OMP_NUM_THREADS", "as torch chooses")
-    facts = circumstances("benchmarks.serving", {}, load, threads=threads, model=options.model)
+    facts = circumstances(
+        "benchmarks.serving", {}, load, threads=str(torch.get_num_threads()), model=options.model
+    )
     record("Serving", facts, COLUMNS, rows, notes=[NOTE])
 
 

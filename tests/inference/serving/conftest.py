@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from http_service import serving
 
@@ -18,3 +20,11 @@ def toy_unit():
 def running(toy_unit):
     with serving({"toy": toy_unit}) as found:
         yield found
+
+
+@pytest.fixture
+def free_port():
+    """Return a port of this machine where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

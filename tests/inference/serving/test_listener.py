@@ -25,12 +25,6 @@ from adatom.inference.serving.listener import Listener
 pytestmark = pytest.mark.skipif(not listener.SPREADS, reason="only Linux spreads connections")
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def named(name, entered=None, leave=None):
     """Return an application that tells its name, at ``/slow`` only when it may leave."""
 
@@ -57,8 +51,8 @@ def ask_again(port):
             return ask(port)
 
 
-def test_connections_go_to_all_who_listen_and_survive_the_end_of_one():
-    port, entered, leave = free_port(), threading.Event(), threading.Event()
+def test_connections_go_to_all_who_listen_and_survive_the_end_of_one(free_port):
+    port, entered, leave = free_port, threading.Event(), threading.Event()
     first = Listener(named("first", entered, leave), "127.0.0.1", port, drain=30)
     with ThreadPoolExecutor(2) as pool:
         slow = pool.submit(ask, port, "/slow")

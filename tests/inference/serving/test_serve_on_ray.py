@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -28,12 +27,6 @@ pytest.importorskip("ray.serve", exc_type=ImportError)
 
 #: Seconds; a busy machine imports torch and Ray slowly in each of a dozen processes.
 START = 600
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def children(pid):
@@ -111,9 +104,9 @@ def wait_for(text, log, server):
 
 
 @pytest.fixture
-def served(tmp_path):
+def served(tmp_path, free_port):
     """Start two replicas; return the process, its address, checkpoint and log."""
-    checkpoint, port, log = tmp_path / "tiny.safetensors", free_port(), tmp_path / "log"
+    checkpoint, port, log = tmp_path / "tiny.safetensors", free_port, tmp_path / "log"
     save_tiny(checkpoint)
     command = [sys.executable, "-m", "adatom", "serve", str(checkpoint), "--port", str(port)]
     with log.open("w") as file:
