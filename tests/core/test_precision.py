@@ -72,26 +72,55 @@ def test_wrong_values_are_refused():
         pass
 
 
-def test_threads_that_overlap_leave_the_default_dtype_as_it_was():
-    inside, waiting = threading.Event(), threading.Event()
+SHARED = {
+    "dtype": (default_dtype, torch.get_default_dtype, torch.float64, torch.float16),
+    "tf32": (tf32, torch.get_float32_matmul_precision, True, False),
+}
 
-    def first():
-        with default_dtype(torch.float64):
-            inside.set()
-            waiting.wait(5)
-            # The second one has had time to come in, if it could.
-            time.sleep(0.05)
 
-    def second():
-        inside.wait(5)
-        waiting.set()
-        with default_dtype(torch.float16):
-            time.sleep(0.1)
+def read(get, scope, value):
+    """Return what a scope sets."""
+    with scope(value):
+        return get()
 
-    before = torch.get_default_dtype()
-    threads = [threading.Thread(target=work) for work in (first, second)]
+
+@pytest.mark.parametrize("name", SHARED)
+def test_threads_that_want_different_values_take_turns(name):
+    scope, get, one, other = SHARED[name]
+    before, expected = get(), {value: read(get, scope, value) for value in (one, other)}
+    start, found = threading.Barrier(8), []
+
+    def work(value):
+        start.wait(5)
+        for _ in range(20):
+            with scope(value):
+                time.sleep(0.0005)
+                with scope(value):
+                    found.append(get() == expected[value])
+
+    threads = [threading.Thread(target=work, args=(value,)) for value in (one, other) * 4]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert torch.get_default_dtype() == before
+    assert len(found) == 160
+    assert all(found)
+    assert get() == before
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_threads_that_want_the_same_value_do_not_wait(name):
+    scope, get, one, _ = SHARED[name]
+    before, together = get(), threading.Barrier(3)
+
+    def work():
+        with scope(one):
+            together.wait(5)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not together.broken
+    assert get() == before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,28 +11,27 @@ import numpy as np
 import torch
 
 from adatom.core.errors import ConfigError
+from adatom.core.process_setting import ProcessSetting
 
-#: The default dtype is the whole process's: of two threads that changed it at the same time, the
-#: one that ends last would put back what the other had set.
-_default_dtype_lock = threading.RLock()
+_default_dtype: ProcessSetting[torch.dtype] = ProcessSetting(
+    torch.get_default_dtype, torch.set_default_dtype
+)
+_matmul_precision: ProcessSetting[str] = ProcessSetting(
+    torch.get_float32_matmul_precision, torch.set_float32_matmul_precision
+)
 
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Create new floating tensors in ``dtype``; other threads that want one wait until the end.
+    """Create new floating tensors in ``dtype``; threads that want another wait until the end.
 
     Raises:
         ConfigError: If ``dtype`` is not a floating type.
     """
     if not dtype.is_floating_point:
         raise ConfigError(f"The default dtype is {dtype}", expected="a floating type")
-    with _default_dtype_lock:
-        previous = torch.get_default_dtype()
-        torch.set_default_dtype(dtype)
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(previous)
+    with _default_dtype.lend(dtype):
+        yield
 
 
 @contextmanager
@@ -90,10 +88,9 @@ def deterministic() -> Iterator[None]:
 
 @contextmanager
 def tf32(enabled: bool) -> Iterator[None]:
-    """Allow or forbid TF32 (10-bit mantissa) in float32 matrix products on GPUs."""
-    previous = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if enabled else "highest")
-    try:
+    """Allow or forbid TF32 (10-bit mantissa) in float32 matrix products on GPUs.
+
+    Threads that want the opposite wait until the end.
+    """
+    with _matmul_precision.lend("high" if enabled else "highest"):
         yield
-    finally:
-        torch.set_float32_matmul_precision(previous)

@@ -36,8 +36,5 @@ def thread_scope(
 
 
 def tf32_scope(settings: InferenceSettings) -> AbstractContextManager[None]:
-    """Allow or forbid TF32 for a while; nothing is touched where it is right already."""
-    wanted = "high" if settings.tf32 else "highest"
-    if torch.get_float32_matmul_precision() == wanted:
-        return nullcontext()
+    """Allow or forbid TF32 for a while."""
     return tf32(settings.tf32)
