@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk, molecule
+from ase.constraints import FixAtoms, FixBondLengths, FixCartesian
 from ase.io import read, write
 
 from adatom.checkpoint.format import load_potential, save_potential
@@ -224,6 +225,33 @@ def test_bad_input_is_one_sentence_and_exit_code_2(verb, model, structures, tmp_
     (tmp_path / "empty.xyz").touch()
     refused(capsys, [verb, str(tmp_path / "empty.xyz"), *good], "empty")
     assert not out.exists()
+
+
+CONSTRAINTS = {
+    "traj": FixBondLengths([(0, 1)]),
+    "extxyz": FixCartesian([0], mask=(False, False, True)),
+}
+
+
+@pytest.mark.parametrize("ending", CONSTRAINTS)
+@pytest.mark.parametrize(("verb", "kind"), [("relax", "xyz"), ("md", "traj")])
+def test_constraints_that_would_be_lost_are_refused(
+    verb, kind, ending, model, copper, tmp_path, capsys
+):
+    atoms = read(copper)
+    atoms.set_constraint(CONSTRAINTS[ending])
+    path, output = str(tmp_path / f"held.{ending}"), str(tmp_path / f"out.{kind}")
+    write(path, atoms)
+    how = ["-o", output, "--model", model, "--task", "omat"]
+    name = type(CONSTRAINTS[ending]).__name__
+    refused(capsys, [verb, path, *how], f"the constraint {name}, which would be lost")
+    atoms.set_constraint(FixAtoms([0]))
+    write(path, atoms)
+    further = ["--fmax", "1e-9"] if verb == "relax" else []
+    assert main([verb, path, *how, *further, "--steps", "2"]) in (0, 1)
+    moved = np.abs(read(output).positions - atoms.positions).max(axis=1)
+    assert moved[0] < 1e-7
+    assert moved[1] > 1e-6
 
 
 def test_outputs_of_an_unknown_kind_are_refused(model, structures, tmp_path, capsys):

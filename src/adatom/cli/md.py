@@ -139,7 +139,9 @@ def _start(structure: str, index: int, task: str) -> Atoms:
     from adatom.data import open_dataset
     from adatom.data.ase_convert import to_ase
 
-    system = open_dataset(structure, dataset=task, label_keys={}, index=index)[0]
+    system = open_dataset(
+        structure, dataset=task, label_keys={}, index=index, refuse_constraints=True
+    )[0]
     atoms = to_ase(system)[0]
     if Path(structure).suffix == ".traj":
         from ase.io.trajectory import TrajectoryReader

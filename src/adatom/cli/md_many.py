@@ -31,7 +31,9 @@ def read_starts(structures: str, index: str, task: str) -> list[Atoms]:
     from adatom.data import open_dataset
     from adatom.data.ase_convert import to_ase
 
-    systems = open_dataset(structures, dataset=task, label_keys={}, index=index)
+    systems = open_dataset(
+        structures, dataset=task, label_keys={}, index=index, refuse_constraints=True
+    )
     starts = [to_ase(system)[0] for system in systems]
     if Path(structures).suffix == ".traj":
         from ase.io import iread

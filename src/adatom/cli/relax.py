@@ -8,6 +8,7 @@ from adatom.cli.arguments import run_function
 from adatom.cli.loading import Precision
 
 if TYPE_CHECKING:
+    from adatom.data.structure_dataset import StructureDataset
     from adatom.simulate.relax import RelaxationResult
 
 #: Exit code when a structure is written but has not converged.
@@ -62,9 +63,7 @@ def relax_structures(
     from adatom.cli.loading import exit_by_signal, load_calculator, require_structure_output
     from adatom.cli.relax_many import relax_together
     from adatom.core.console import print_table, say
-    from adatom.core.errors import ConfigError
     from adatom.core.files import require_readable, require_writable
-    from adatom.data import open_dataset
     from adatom.data.ase_convert import from_ase, to_ase
     from adatom.data.writers import write_structures
     from adatom.simulate.relax import relax
@@ -75,12 +74,7 @@ def relax_structures(
         require_writable(trajectory)
     calculator = load_calculator(model, task, device=device, dtype=dtype, workers=workers)
     name = calculator.task_name
-    systems = open_dataset(structures, dataset=name, label_keys={}, index=index, lazy=True)
-    if trajectory is not None and len(systems) > 1:
-        raise ConfigError(
-            f"A trajectory was asked for, but {structures!r} has {len(systems)} structures",
-            fix="Choose one with --index.",
-        )
+    systems = _read(structures, name, index, single=trajectory is not None)
     if len(systems) > 1 and optimizer != "BFGS" and workers == 1:
         pressure = pressure_gpa if cell else None
         limits = {"optimizer": optimizer, "fmax": fmax, "steps": steps}
@@ -118,6 +112,26 @@ def relax_structures(
     if open_ends:
         say(f"Not converged in {steps} steps: {', '.join(open_ends)}")
         raise SystemExit(NOT_CONVERGED)
+
+
+def _read(structures: str, task: str, index: str | None, *, single: bool) -> StructureDataset:
+    from adatom.core.errors import ConfigError
+    from adatom.data import open_dataset
+
+    systems = open_dataset(
+        structures,
+        dataset=task,
+        label_keys={},
+        index=index,
+        lazy=True,
+        refuse_constraints=True,
+    )
+    if single and len(systems) > 1:
+        raise ConfigError(
+            f"A trajectory was asked for, but {structures!r} has {len(systems)} structures",
+            fix="Choose one with --index.",
+        )
+    return systems
 
 
 _COLUMNS = ["structure", "converged", "steps", "energy before (eV)", "after (eV)", "fmax (eV/A)"]

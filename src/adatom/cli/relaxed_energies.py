@@ -60,7 +60,9 @@ def relaxed_energies(
     require_readable(data)
     calculator = load_calculator(potential, task, device=device, dtype=dtype)
     name = calculator.task_name
-    systems = open_dataset(data, dataset=name, label_keys=label_keys, units=units, index=index)
+    systems = open_dataset(
+        data, dataset=name, label_keys=label_keys, units=units, index=index, refuse_constraints=True
+    )
     for system in systems:
         calculator.predict_unit.potential.check_input(system)
     rows, relaxed, infos = [], [], []

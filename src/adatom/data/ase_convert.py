@@ -36,6 +36,8 @@ class Reading:
     required: Collection[str] = ()
     key_map: Mapping[str, str] = field(default_factory=dict)
     energies: EnergyChoice | None = None
+    # Changes nothing that is read, and so not the identity of a dataset.
+    refuse_constraints: bool = field(default=False, repr=False)
 
     @classmethod
     def checked(
@@ -47,6 +49,7 @@ class Reading:
         required: Collection[str] = (),
         key_map: Mapping[str, str] | None = None,
         energies: EnergyChoice | None = None,
+        refuse_constraints: bool = False,
     ) -> Reading:
         """Make an instance after checking every name in it.
 
@@ -68,6 +71,7 @@ class Reading:
             required=tuple(required),
             key_map=dict(key_map or {}),
             energies=energies,
+            refuse_constraints=refuse_constraints,
         )
 
 
@@ -136,6 +140,12 @@ def convert(
         check: Look for wrong numbers; what was found right before need not be checked again.
     """
     where = f"Structure {sid!r}"
+    if reading.refuse_constraints and frame.ignored:
+        raise DataError(
+            f"{where} has the constraint {frame.ignored[0]}, which would be lost",
+            expected="FixAtoms, or no constraint",
+            fix="Remove it, or use MLIPCalculator with ASE, which respects it.",
+        )
     units = merge_units(reading.units, declared_units(frame.info), where)
     length = length_factor(units["length"]) if "length" in units else 1.0
     n = len(frame.numbers)

@@ -27,6 +27,7 @@ class Frame:
         arrays: What has one row per atom, ``tags`` included.
         results: Of the calculator that made the labels.
         fixed: ``[n]`` bool; atoms held by a constraint.
+        ignored: Names of the constraints that do something else.
     """
 
     numbers: npt.NDArray[Any]
@@ -37,10 +38,12 @@ class Frame:
     arrays: dict[str, Any] = field(default_factory=dict)
     results: dict[str, Any] = field(default_factory=dict)
     fixed: npt.NDArray[np.bool_]
+    ignored: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, atoms: Atoms) -> Frame:
         """Take everything from an ASE structure; arrays are shared."""
+        fixed, ignored = _fixed(atoms)
         return cls(
             numbers=atoms.numbers,
             positions=atoms.positions,
@@ -49,12 +52,15 @@ class Frame:
             info=dict(atoms.info),
             arrays={key: value for key, value in atoms.arrays.items() if key not in _OWN_ARRAYS},
             results=_results(atoms),
-            fixed=_fixed(atoms),
+            fixed=fixed,
+            ignored=ignored,
         )
 
 
-def fixed_by(constraints: Iterable[Mapping[str, Any]], n: int) -> npt.NDArray[np.bool_]:
-    """Return which of ``n`` atoms are held in place.
+def fixed_by(
+    constraints: Iterable[Mapping[str, Any]], n: int
+) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
+    """Return which of ``n`` atoms are held in place, and the names of other constraints.
 
     Args:
         constraints: As ASE writes them: ``{"name": ..., "kwargs": {...}}``.
@@ -64,14 +70,16 @@ def fixed_by(constraints: Iterable[Mapping[str, Any]], n: int) -> npt.NDArray[np
         KeyError: If the description of such a constraint is incomplete.
         IndexError: If it holds atoms that are not there.
     """
-    fixed = np.zeros(n, dtype=bool)
+    fixed, ignored = np.zeros(n, dtype=bool), []
     for constraint in constraints:
         name, options = constraint["name"], constraint["kwargs"]
         # A selective-dynamics column "F F F" arrives as a FixCartesian in all three directions.
         if name == "FixAtoms" or (name == "FixCartesian" and np.all(options["mask"])):
             held = options["indices"] if "indices" in options else options["a"]
             fixed[np.asarray(held, dtype=np.int64)] = True
-    return fixed
+        else:
+            ignored.append(str(name))
+    return fixed, tuple(ignored)
 
 
 def _results(atoms: Atoms) -> dict[str, Any]:
@@ -86,14 +94,16 @@ def _results(atoms: Atoms) -> dict[str, Any]:
     return dict(results)
 
 
-def _fixed(atoms: Atoms) -> npt.NDArray[np.bool_]:
-    fixed = np.zeros(len(atoms), dtype=bool)
+def _fixed(atoms: Atoms) -> tuple[npt.NDArray[np.bool_], tuple[str, ...]]:
+    fixed, ignored = np.zeros(len(atoms), dtype=bool), []
     if not atoms.constraints:
-        return fixed
+        return fixed, ()
     from ase.constraints import FixAtoms, FixCartesian  # takes half a second the first time
 
     for constraint in atoms.constraints:
         whole = isinstance(constraint, FixCartesian) and bool(np.all(constraint.mask))
         if whole or isinstance(constraint, FixAtoms):
             fixed[constraint.index] = True
-    return fixed
+        else:
+            ignored.append(type(constraint).__name__)
+    return fixed, tuple(ignored)

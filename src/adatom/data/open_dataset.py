@@ -56,6 +56,7 @@ def open_dataset(
     energy: EnergyKind | None = None,
     reference_energies: PathLike | None = None,
     lazy: bool = False,
+    refuse_constraints: bool = False,
 ) -> StructureDataset:
     """Open one or several files of one level of theory.
 
@@ -88,6 +89,8 @@ def open_dataset(
             subtracted from the energies of the file, with ``energy="total"`` added to them.
         lazy: Convert and check structures only when they are asked for, not only those of
             databases.
+        refuse_constraints: Refuse structures with constraints of ASE that do more than hold atoms
+            in place. They are not read; what moves atoms must not lose them.
 
     Raises:
         FileAccessError: If a file is missing, empty or protected.
@@ -119,6 +122,7 @@ def open_dataset(
         required=required,
         key_map=keys,
         energies=choice,
+        refuse_constraints=refuse_constraints,
     )
     files = [(reader, rows_by_index(len(reader), index, reader.path)) for reader in readers]
     if where is not None:

@@ -49,6 +49,7 @@ def row_frame(row: int, content: Mapping[str, Any]) -> Frame:
     if positions.shape != (n, 3):
         raise ValueError(f"{n} atoms with positions of shape {positions.shape}")
     known = {**pairs, **content}
+    fixed, ignored = fixed_by(constraints, n)
     return Frame(
         numbers=numbers,
         positions=positions,
@@ -57,7 +58,8 @@ def row_frame(row: int, content: Mapping[str, Any]) -> Frame:
         info={**pairs, **data},
         arrays={name: content[name] for name in _ARRAYS if content.get(name) is not None},
         results={name: known[name] for name in all_properties if known.get(name) is not None},
-        fixed=fixed_by(constraints, n),
+        fixed=fixed,
+        ignored=ignored,
     )
 
 
