@@ -72,6 +72,22 @@ def test_overlap_through_the_boundary_only_counts_if_periodic():
     validate(from_ase(atoms))
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        [[1e-3, 0, 0], [0, 5, 0], [0, 0, 5]],
+        # Long vectors with a short difference.
+        [[5, 0, 0], [4.96, 0.05, 0], [0, 0, 500]],
+    ],
+)
+def test_an_atom_on_top_of_its_own_image(cell):
+    atoms = Atoms("Si", cell=cell, pbc=True)
+    with pytest.raises(DataError, match=r"repeats after 0\.0"):
+        validate(from_ase(atoms))
+    atoms.pbc = [False, False, True]
+    validate(from_ase(atoms))
+
+
 def test_overlap_agrees_with_a_direct_search():
     rng = np.random.default_rng(3)
     shifts = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3), -1).reshape(-1, 3)

@@ -215,3 +215,12 @@ def test_outputs_that_are_added_are_predicted_in_order():
     assert found["uncertainty"].tolist() == [3, 5, 1]
     with pytest.raises(MissingLabelError, match="'uncertainty' was not predicted"):
         unit.predict(molecule("H2O"))["uncertainty"]
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.01])
+def test_atoms_on_top_of_each_other(unit, water, shift):
+    twice = replace(water, sid=["twice"], pos=water.pos.clone())
+    twice.pos[2] = twice.pos[1] + shift
+    for given in (twice, collate([water, twice]), [water, twice, water]):
+        with pytest.raises(DataError, match="'twice' has atoms 1 and 2"):
+            list(unit.iter_predict(given if isinstance(given, list) else [given]))

@@ -11,6 +11,7 @@ import torch
 
 from adatom.core.errors import ConfigError
 from adatom.data.atomic_data import AtomicData
+from adatom.data.validation import OVERLAP
 from adatom.graph.verlet import VerletList
 from adatom.inference.parallel.predict_unit import ParallelMLIPPredictUnit, check_workers
 from adatom.inference.predict_unit import MLIPPredictUnit, Settings
@@ -93,6 +94,7 @@ def neighbors_of(unit: MLIPPredictUnit, skin: float) -> VerletList:
         skin,
         max_neighbors=unit.potential.max_neighbors,
         backend=GRAPH_BACKENDS[unit.settings.internal_graph_gen_version],
+        min_distance=OVERLAP,
     )
 
 

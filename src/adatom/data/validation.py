@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -20,6 +22,8 @@ Array = npt.NDArray[np.float64]
 
 #: Large odd multipliers that make one number of three.
 _PRIMES = (1, 0x9E3779B97F4A7C15 - (1 << 64), 0x2545F4914F6CDD1D)
+#: Next images of a cell, one of each opposite pair.
+_NEIGHBORS = np.array([step for step in product((-1, 0, 1), repeat=3) if step > (0, 0, 0)])
 
 
 def validate(data: AtomicData) -> None:
@@ -125,6 +129,13 @@ def check_overlap(system: AtomicData) -> None:
     Raises:
         DataError: Naming the structure and two atoms.
     """
+    period = _shortest_period(system)
+    if period < OVERLAP:
+        raise DataError(
+            f"Structure {system.sid[0]!r} repeats after {period:.3g} angstrom",
+            expected=f"periodic images of an atom more than {OVERLAP} angstrom apart",
+            fix="Check the unit of the cell.",
+        )
     pair = _overlapping_pair(system)
     if pair is not None:
         i, j, distance = pair
@@ -134,6 +145,16 @@ def check_overlap(system: AtomicData) -> None:
             expected=f"more than {OVERLAP} angstrom",
             fix="Remove the duplicate atom, or check the unit of the positions and the cell.",
         )
+
+
+def _shortest_period(system: AtomicData) -> float:
+    """Return the length of the shortest lattice vector, of those to the next images."""
+    pbc = system.pbc[0].cpu().numpy()
+    if not pbc.any():
+        return np.inf
+    steps = _NEIGHBORS * pbc
+    images = steps[steps.any(axis=1)] @ system.cell[0].detach().cpu().numpy()
+    return float(np.sqrt((images**2).sum(axis=1).min()))
 
 
 def _overlapping_pair(system: AtomicData) -> tuple[int, int, float] | None:

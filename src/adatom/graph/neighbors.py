@@ -34,6 +34,7 @@ def neighbor_list(
     natoms: torch.Tensor | None = None,
     max_neighbors: int | None = None,
     backend: str = "auto",
+    min_distance: float = 0.0,
 ) -> Edges:
     """Find all directed edges with ``0 < |r_j - r_i + n @ cell| <= cutoff``.
 
@@ -53,19 +54,21 @@ def neighbor_list(
             all.
         backend: ``"vesin"`` (CPU), ``"torch"`` (any device), ``"ase"`` (slow, for tests), or
             ``"auto"``: vesin on the CPU unless there is much vacuum, torch otherwise.
+        min_distance: Refuse atoms, periodic images included, that are nearer than this (angstrom).
 
     Returns:
         The edges on the device of ``pos``, sorted by target, then source, then offset, and
         grouped by system.
 
     Raises:
-        GraphError: If the input cannot have a neighbor list (zero cell with pbc, NaN, ...).
+        GraphError: If the input cannot have a neighbor list (zero cell with pbc, NaN, ...), or
+            two atoms are too near.
     """
     search = find_backend(backend)
     systems = PeriodicSystems.checked(pos, cell, pbc, natoms)
     check_limits(cutoff, max_neighbors)
     candidates = sort_candidates(search(systems, cutoff), systems.num_atoms)
-    return select_edges(systems, candidates, cutoff, max_neighbors)
+    return select_edges(systems, candidates, cutoff, max_neighbors, min_distance)
 
 
 def find_backend(name: str) -> Callable[[PeriodicSystems, float], Candidates]:

@@ -7,6 +7,7 @@ import torch
 from adatom.graph.candidates import SortedCandidates
 from adatom.graph.edges import Edges
 from adatom.graph.max_neighbors import nearest_mask
+from adatom.graph.overlap import require_apart
 from adatom.graph.periodic_systems import PeriodicSystems
 
 #: Atoms closer than this (angstrom) are one point up to float rounding, and have no direction.
@@ -18,6 +19,7 @@ def select_edges(
     candidates: SortedCandidates,
     cutoff: float,
     max_neighbors: int | None = None,
+    min_distance: float = 0.0,
 ) -> Edges:
     """Keep the candidates that are edges, in their order.
 
@@ -26,8 +28,13 @@ def select_edges(
         candidates: All pairs within the cutoff, and possibly longer ones.
         cutoff: In angstrom.
         max_neighbors: See :func:`adatom.graph.max_neighbors.nearest_mask`.
+        min_distance: See :func:`adatom.graph.overlap.require_apart`.
+
+    Raises:
+        GraphError: If two atoms are nearer than ``min_distance``.
     """
     square = squared_distances(systems, candidates)
+    require_apart(systems, candidates, square, min_distance)
     kept = torch.nonzero(are_edges(square, cutoff)).flatten()
     if max_neighbors is not None:
         target = candidates.target.index_select(0, kept)

@@ -10,6 +10,7 @@ import torch
 from adatom.graph.candidates import SortedCandidates, with_images
 from adatom.graph.edges import Edges
 from adatom.graph.max_neighbors import nearest_mask
+from adatom.graph.overlap import require_apart
 from adatom.graph.periodic_systems import PeriodicSystems
 from adatom.graph.select_edges import SAME_POINT, are_edges, squared_distances, take_edges
 
@@ -55,10 +56,19 @@ class StoredSearch:
 
     @classmethod
     def of(
-        cls, systems: PeriodicSystems, candidates: SortedCandidates, cutoff: float
+        cls,
+        systems: PeriodicSystems,
+        candidates: SortedCandidates,
+        cutoff: float,
+        min_distance: float = 0.0,
     ) -> StoredSearch:
-        """Measure the pairs that a search of ``systems`` found."""
+        """Measure the pairs that a search of ``systems`` found.
+
+        Raises:
+            GraphError: If two atoms are nearer than ``min_distance``.
+        """
         square = squared_distances(systems, candidates)
+        require_apart(systems, candidates, square, min_distance)
         distances, by_distance = torch.sort(square.sqrt())
         counts = torch.bincount(candidates.target, minlength=1)
         return cls(

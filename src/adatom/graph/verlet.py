@@ -31,12 +31,14 @@ class VerletList:
         skin: In angstrom; 0 searches whenever anything moved.
         max_neighbors: As for :func:`adatom.graph.neighbor_list`.
         backend: As for :func:`adatom.graph.neighbor_list`.
+        min_distance: As for :func:`adatom.graph.neighbor_list`; looked at when a search is made.
 
     Attributes:
         cutoff: In angstrom.
         skin: In angstrom.
         max_neighbors: Limit on the neighbors of an atom, or None.
         backend: Name of the backend.
+        min_distance: Of two atoms, in angstrom.
         num_searches: How many searches were made so far.
 
     Raises:
@@ -50,6 +52,7 @@ class VerletList:
         *,
         max_neighbors: int | None = None,
         backend: str = "auto",
+        min_distance: float = 0.0,
     ) -> None:
         check_limits(cutoff, max_neighbors)
         find_backend(backend)
@@ -59,6 +62,7 @@ class VerletList:
         self.skin = skin
         self.max_neighbors = max_neighbors
         self.backend = backend
+        self.min_distance = min_distance
         self.num_searches = 0
         self._input: _Input | None = None
         self._search: StoredSearch | None = None
@@ -116,7 +120,7 @@ class VerletList:
         systems = PeriodicSystems.checked(pos, cell, pbc, natoms)
         found = find_backend(self.backend)(systems, self.cutoff + self.skin)
         candidates = sort_candidates(found, systems.num_atoms)
-        search = StoredSearch.of(systems, candidates, self.cutoff)
+        search = StoredSearch.of(systems, candidates, self.cutoff, self.min_distance)
         self._search = search
         self._input = _Input.copied(pos, cell, pbc, natoms)
         self.num_searches += 1

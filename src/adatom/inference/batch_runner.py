@@ -8,8 +8,10 @@ from itertools import pairwise
 
 import torch
 
-from adatom.core.errors import DataError, OutOfMemoryError
+from adatom.core.errors import DataError, GraphError, OutOfMemoryError
 from adatom.data.atomic_data import AtomicData, collate
+from adatom.data.validation import OVERLAP, check_overlap
+from adatom.graph.edges import Edges
 from adatom.graph.neighbors import neighbor_list
 from adatom.inference.available import AvailableProperties
 from adatom.inference.composition import Compositions, Key
@@ -95,7 +97,8 @@ class BatchRunner:
         """Return a system or batch on the device, with edges.
 
         Raises:
-            DataError: If edges have to come with the data and do not.
+            DataError: If edges have to come with the data and do not, or atoms are on top of each
+                other.
         """
         if data.pos.device != self.device or data.atomic_numbers.device != self.device:
             data = data.to(self.device)
@@ -107,16 +110,25 @@ class BatchRunner:
                 "come with the data",
                 fix="Call data.with_edges(cutoff), or leave external_graph_gen out.",
             )
-        edges = neighbor_list(
-            data.pos.detach(),
-            data.cell.detach(),
-            data.pbc,
-            self.potential.cutoff,
-            natoms=data.natoms,
-            max_neighbors=self.potential.max_neighbors,
-            backend=GRAPH_BACKENDS[self.settings.internal_graph_gen_version],
-        )
-        return replace(data, edges=edges)
+        return replace(data, edges=self._edges(data))
+
+    def _edges(self, data: AtomicData) -> Edges:
+        try:
+            return neighbor_list(
+                data.pos.detach(),
+                data.cell.detach(),
+                data.pbc,
+                self.potential.cutoff,
+                natoms=data.natoms,
+                max_neighbors=self.potential.max_neighbors,
+                backend=GRAPH_BACKENDS[self.settings.internal_graph_gen_version],
+                min_distance=OVERLAP,
+            )
+        except GraphError:
+            # The search knows no names.
+            for system in data.unbatch():
+                check_overlap(system)
+            raise
 
     def whole(self, data: AtomicData, names: tuple[str, ...] | None) -> Prediction | None:
         """Predict a system or batch as it is, or return None if it has to be taken apart."""
