@@ -8,6 +8,7 @@ import torch
 
 from adatom.core.errors import DataError, OutOfMemoryError
 from adatom.data.atomic_data import AtomicData
+from adatom.data.validation import check_overlap
 from adatom.inference.batch_runner import BatchRunner
 from adatom.inference.composition import Key
 from adatom.inference.packing import Fits
@@ -60,7 +61,7 @@ class ParallelRunner(BatchRunner):
         """Return a batch on the processor; the workers find the edges, each its own.
 
         Raises:
-            DataError: If edges are given or have to be.
+            DataError: If edges are given or have to be, or atoms are on top of each other.
         """
         if self.settings.external_graph_gen or data.edges is not None:
             what = "external_graph_gen says so" if data.edges is None else "it has edges"
@@ -69,7 +70,10 @@ class ParallelRunner(BatchRunner):
                 "find the edges of their atoms themselves",
                 fix="Leave edges and external_graph_gen out, or use one process.",
             )
-        return data.to(self.device)
+        data = data.to(self.device)
+        for system in data.unbatch():
+            check_overlap(system)
+        return data
 
     def lone_atom(self, system: AtomicData, names: tuple[str, ...] | None) -> Prediction:
         """Answer a lone atom from the table of the checkpoint, in the dtype of the workers."""
