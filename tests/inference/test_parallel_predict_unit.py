@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import parallel_cases as cases
@@ -110,6 +111,13 @@ def test_bad_input_is_named_and_the_workers_live(unit, one, pids):
     with pytest.raises(DataError, match=r"The edges of structure .* are given"):
         unit.predict(next(cases.systems()).with_edges(4.0))
     cases.require_equal(unit, one, next(cases.systems()))
+
+
+def test_atoms_on_top_of_each_other(unit, pids):
+    twice = next(cases.systems())
+    twice = replace(twice, sid=["twice"], pos=twice.pos[:1].expand_as(twice.pos).clone())
+    with pytest.raises(DataError, match="'twice' has atoms 0 and 1"):
+        unit.predict(twice)
 
 
 def test_a_worker_compares_what_it_is_given(unit, one, pids):
