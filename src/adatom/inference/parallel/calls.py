@@ -74,8 +74,8 @@ def gather(
                 if not failed:
                     deadline = time.monotonic() + GRACE
                 failed[rank] = reply.failure
-        if pulse is not None and not ready and (silent := pulse.silent(pending.values())):
-            raise BrokenCallError(_hangs(silent, len(refs), places, what, pulse), died=True)
+        if pulse is not None and not ready and (deaf := pulse.silent(pending.values())):
+            raise BrokenCallError(_hangs(deaf, len(refs), places, what, pulse), died=True)
     if failed:
         raise _failed(failed, len(refs), places)
     if pending:
