@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ase.build import bulk
 from adatom.checkpoint.names import resolve_checkpoint
 from adatom.core.errors import ConfigError, WorkerDiedError
 from adatom.data.ase_convert import from_ase
+from adatom.inference.parallel import ray_cluster
 from adatom.inference.parallel.predict_unit import ParallelMLIPPredictUnit
 from adatom.inference.predict_unit import MLIPPredictUnit
 from toy_backbone import toy_potential
@@ -61,6 +63,7 @@ def start(code: str, folder: Path, mark: str) -> subprocess.Popen[str]:
         "PYTHONPATH": FOLDERS,
         "RAY_ADDRESS": "local",
         "ADATOM_TEST_MARK": mark,
+        **{f"AAA_{number}": "x" * 100 for number in range(50)},
     }
     return subprocess.Popen(
         [sys.executable, "-c", code], cwd=folder, env=environment, text=True,
@@ -87,6 +90,45 @@ def test_no_process_is_left(end, tmp_path):
     assert folders == []
     if end in ("normal", "collected"):
         assert (driver.returncode, err) == (0, "")
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Return the processes that a process started, and those that they started, with names."""
+    parents, names = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            parents[int(folder.name)] = int(fields[1])
+            names[int(folder.name)] = (folder / "cmdline").read_bytes().strip(b"\0").decode()
+    found = {pid}
+    while new := {child for child, parent in parents.items() if parent in found} - found:
+        found |= new
+    return {child: names[child] for child in found - {pid} if names[child]}
+
+
+def test_all_processes_of_a_cluster_show_its_mark(monkeypatch):
+    # Titles are written over the beginning of the arguments and of the environment.
+    for number in range(50):
+        monkeypatch.setenv(f"AAA_{number}", "x" * 100)
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv("ADATOM_TEST_MARK", mark)
+    ray_cluster.acquire("local")
+    try:
+        guardian = ray_cluster._shared.guardian
+        folder = str(guardian.folder)
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            started = descendants(os.getpid())
+            if sum("ray::" in name and "Agent" in name for name in started.values()) == 2:
+                break
+            time.sleep(0.2)
+        else:
+            pytest.fail(f"Ray's agents have no titles: {started}")
+        marked = {*cases.marked_processes(folder), guardian._process.pid}
+        assert {pid: name for pid, name in started.items() if pid not in marked} == {}
+    finally:
+        ray_cluster.release()
+    assert cases.marked_processes(mark) == {}
 
 
 @pytest.fixture(scope="module")

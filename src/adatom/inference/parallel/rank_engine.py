@@ -101,8 +101,8 @@ class RankEngine:
             links = LocalLinks() if group is None else ProcessLinks(group)
         self.links = links
         self._compositions = Compositions(self.potential)
-        # Processors share memory. Together the workers keep what one alone would: of each edge's
-        # numbers the same part, so that this costs no time. A GPU has its memory for itself.
+        # Processors share memory. Together the workers keep what one alone would, so that each
+        # edge costs what it costs there. A GPU has its memory for itself.
         kept = KEPT_BYTES if self.device.type == "cuda" else KEPT_BYTES // links.size
         self._engine = Engine(self.potential, settings, _merge, sample_without_edges, kept)
         self._domains = self._new_domains(skin, partition)
