@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from dataclasses import fields, replace
 from types import SimpleNamespace
 
@@ -21,9 +22,10 @@ from adatom.core.errors import (
     WorkerError,
     unknown_name,
 )
-from adatom.inference.parallel import calls
+from adatom.inference.parallel import calls, pulse
 from adatom.inference.parallel.calls import BrokenCallError, gather
 from adatom.inference.parallel.failures import Failure
+from adatom.inference.parallel.pulse import Pulse
 from adatom.inference.parallel.ray_address import find_cluster
 from adatom.inference.parallel.transport import Receiver, geometry_of, metadata_of
 from adatom.inference.parallel.worker import Place, Reply
@@ -166,6 +168,77 @@ def test_the_silent_are_named(monkeypatch):
     assert isinstance(broken.value.error, WorkerDiedError)
     assert "worker 1 of 2 (node 10.0.0.1, process 41)" in str(broken.value.error)
     assert "worker 0" not in str(broken.value.error)
+
+
+class Living(Promises):
+    """A call that is answered after some looks, while pings are answered by some workers."""
+
+    def __init__(self, looks, deaf):
+        super().__init__(GOOD, GOOD)
+        self.looks, self.deaf, self.pings = looks, deaf, []
+
+    def ping(self, rank):
+        self.pings.append(rank)
+        return f"ping {rank}"
+
+    def wait(self, refs, num_returns=1, timeout=0.0):
+        if isinstance(refs[0], str):
+            return ([], refs) if refs == [f"ping {self.deaf}"] else (refs, [])
+        time.sleep(timeout)
+        self.looks -= 1
+        return ([], refs) if self.looks > 0 else (refs[:num_returns], refs[num_returns:])
+
+
+@pytest.fixture
+def hear(monkeypatch):
+    def hear(looks, deaf, limit):
+        ray = Living(looks, deaf)
+        for module in (calls, pulse):
+            monkeypatch.setattr(module, "require_ray", lambda: ray)
+        beat = Pulse(ray.ping, limit)
+        return ray, lambda: gather([0, 1], PLACES, "it computed 'Cu'", pulse=beat)
+
+    return hear
+
+
+def test_the_one_that_hangs_is_named(hear):
+    ray, answers = hear(10**6, 1, 0.4)
+    start = time.monotonic()
+    with pytest.raises(BrokenCallError) as broken:
+        answers()
+    assert 0.3 < time.monotonic() - start < 5
+    assert broken.value.died
+    assert isinstance(broken.value.error, WorkerDiedError)
+    assert str(broken.value.error).startswith(
+        "Worker 1 of 2 (node 10.0.0.1, process 41) stopped answering while it computed 'Cu': "
+        "nothing was heard for 0.4 s"
+    )
+    assert ray.pings.count(1) == 1
+    assert ray.pings.count(0) > 1
+
+
+def test_work_may_take_longer_than_silence(hear):
+    _, answers = hear(60, None, 0.2)
+    assert answers() == [GOOD, GOOD]
+
+
+def test_short_calls_send_no_pings(hear):
+    ray, answers = hear(2, None, 1.0)
+    assert answers() == [GOOD, GOOD]
+    assert ray.pings == []
+
+
+def test_time_in_which_the_caller_was_stopped_is_no_silence(hear, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(pulse, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    hear(1, 1, 4.0)
+    beat = Pulse(lambda rank: f"ping {rank}", 4.0)
+    now[0] += 1000.0
+    assert beat.silent([0, 1]) == []
+    for _ in range(8):
+        now[0] += 0.5
+        found = beat.silent([0, 1])
+    assert found == [1]
 
 
 @pytest.fixture

@@ -137,6 +137,9 @@ def test_what_cannot_be_spread_is_refused(unit):
     for workers in (0, -1, 1.5, True, "2"):
         with pytest.raises(ConfigError, match="workers is"):
             ParallelMLIPPredictUnit(unit.potential, workers=workers)
+    for seconds in (0, -1.0, float("nan")):
+        with pytest.raises(ConfigError, match="max_silence is"):
+            ParallelMLIPPredictUnit(unit.potential, workers=2, max_silence=seconds)
 
 
 def test_explain_names_workers(unit, pids):

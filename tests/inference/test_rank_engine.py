@@ -13,7 +13,7 @@ from ase.build import molecule
 from adatom.core.errors import ConfigError, GraphError, OutOfDomainError, UnknownNameError
 from adatom.data.atomic_data import collate
 from adatom.graph.thread_links import run_workers
-from adatom.inference.engine import InferenceWarning
+from adatom.inference.engine import KEPT_BYTES, InferenceWarning
 from adatom.inference.parallel import rank_engine
 from adatom.inference.verification import Agreement
 from adatom.models.direct_heads import ForceHead, StressHead
@@ -72,6 +72,23 @@ def test_experts_and_modes_of_execution(settings, workers):
     # Where there is no compiler, tiles take the place of the kernel.
     modes = {"merged": {"tiled"}, "compiled": {"compiled", "tiled"}}.get(mode, {mode})
     assert {s.mode for s in statistics} <= modes
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_workers_keep_together_what_one_keeps_for_the_backward_pass(workers):
+    potential = shared.make("escn_md")
+    data = shared.data_of(shared.crystal())
+
+    def kept(settings):
+        def work(links):
+            worker = shared.engine(potential, settings, links)
+            worker.predict(data, ("energy",))
+            return worker._engine.ready(data, None).backbone.execution.kept_bytes
+
+        return run_workers(workers, work)
+
+    assert kept({}) == [KEPT_BYTES // workers] * workers
+    assert kept({"activation_checkpointing": True}) == [0] * workers
 
 
 @pytest.mark.parametrize("name", ["egnn", "escn_md"])

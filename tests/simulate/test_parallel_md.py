@@ -91,10 +91,11 @@ def test_a_killed_worker_ends_the_run_which_continues(folder, start):
     run = start(command(folder, "md.traj", "--workers", "2"), mark)
     wait_for_frames(path, 4, run)
     victim = workers(mark)[-1]
-    os.kill(victim, signal.SIGKILL)
     begin = time.monotonic()
+    os.kill(victim, signal.SIGKILL)
     _, err = run.communicate(timeout=60)
-    assert time.monotonic() - begin < 20  # 10 s to the error, and the end of the process
+    # From the kill to the end of the command: all Ray processes are gone by then, too.
+    assert time.monotonic() - begin < 10
     assert run.returncode == 2
     assert "of 2 (node 127.0.0.1, process" in err
     assert f"process {victim}) died" in err

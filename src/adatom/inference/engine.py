@@ -40,6 +40,7 @@ class Engine:
         settings: What may be chosen.
         merge: From the unmerged potential and one system to the potential merged for it.
         sample: From a batch to the small system that fast paths are compared on.
+        kept_bytes: Kept per call for the backward pass, unless the settings say none.
 
     Attributes:
         notes: What was chosen and why, by topic, in plain words.
@@ -51,8 +52,10 @@ class Engine:
         settings: InferenceSettings,
         merge: Callable[[Potential, AtomicData], Potential],
         sample: Callable[..., AtomicData] = sample_of,
+        kept_bytes: int = KEPT_BYTES,
     ) -> None:
         self._potential = potential
+        self._kept_bytes = kept_bytes
         self._sample = sample
         self._settings = settings
         self._exact = Compositions(potential).exact
@@ -234,7 +237,7 @@ class Engine:
         return [*(["compiled"] if self._settings.compile else []), "tiled", "general"]
 
     def _execution(self, mode: str) -> Execution:
-        kept = 0 if self._settings.activation_checkpointing else KEPT_BYTES
+        kept = 0 if self._settings.activation_checkpointing else self._kept_bytes
         return Execution(mode, self._settings.edge_chunk_size, kept)  # type: ignore[arg-type]
 
     def _warn_once(self, topic: str, message: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from adatom.core.errors import AdatomError, WorkerDiedError
 from adatom.inference.parallel.failures import Failure
+from adatom.inference.parallel.pulse import Pulse
 from adatom.inference.parallel.ray_cluster import require_ray
 from adatom.inference.parallel.worker import Place, Reply
 
@@ -36,6 +37,7 @@ def gather(
     what: str,
     *,
     timeout: float | None = None,
+    pulse: Pulse | None = None,
 ) -> list[Reply]:
     """Wait for the answers of all workers.
 
@@ -44,21 +46,23 @@ def gather(
         places: Where the workers are, as far as known.
         what: What they are doing, for messages.
         timeout: Seconds; None waits as long as they live.
+        pulse: Notices those that hang.
 
     Returns:
         Answers by rank.
 
     Raises:
         AdatomError: What all of them failed with; they can be used further.
-        BrokenCallError: What one failed with, or that one died; they cannot.
+        BrokenCallError: What one failed with, or that one died or hangs; they cannot.
     """
     ray = require_ray()
     pending = {ref: rank for rank, ref in enumerate(refs)}
     replies: dict[int, Reply] = {}
     deadline = None if timeout is None else time.monotonic() + timeout
     failed: dict[int, Failure] = {}
+    tick = _TICK if pulse is None else pulse.tick
     while pending and (deadline is None or time.monotonic() < deadline):
-        ready, _ = ray.wait(list(pending), num_returns=1, timeout=_TICK)
+        ready, _ = ray.wait(list(pending), num_returns=1, timeout=tick)
         for ref in ready:
             rank = pending.pop(ref)
             try:
@@ -70,6 +74,8 @@ def gather(
                 if not failed:
                     deadline = time.monotonic() + GRACE
                 failed[rank] = reply.failure
+        if pulse is not None and not ready and (deaf := pulse.silent(pending.values())):
+            raise BrokenCallError(_hangs(deaf, len(refs), places, what, pulse), died=True)
     if failed:
         raise _failed(failed, len(refs), places)
     if pending:
@@ -109,6 +115,16 @@ def _died(
     return WorkerDiedError(
         f"{name} died while {what}: {_reason(error)}",
         fix="Call restart() to start all workers again.",
+    )
+
+
+def _hangs(
+    ranks: Sequence[int], size: int, places: Mapping[int, Place], what: str, pulse: Pulse
+) -> WorkerDiedError:
+    names = ", ".join(who(rank, size, places) for rank in ranks).capitalize()
+    return WorkerDiedError(
+        f"{names} stopped answering while {what}: nothing was heard for {pulse.limit:g} s",
+        fix="Look at the machine and its network, then call restart() to start all again.",
     )
 
 

@@ -12,11 +12,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
 #: The environment variable with the mark: the folder of the cluster.
 MARK = "ADATOM_RAY_FOLDER"
+#: How often processes are looked for at most, and seconds between.
+_LOOKS = 50
+_PAUSE = 0.1
 
 
 class Guardian:
@@ -52,12 +56,24 @@ def end_marked(folder: str) -> None:
         folder: The mark.
     """
     mark = f"{MARK}={folder}".encode()
+    # A process that starts another one, or is just being started, may be missed at first.
+    for _ in range(_LOOKS):
+        if not _ended(mark):
+            break
+        time.sleep(_PAUSE)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _ended(mark: bytes) -> int:
+    """Kill the processes with a mark and return how many there were; the dead show none."""
+    count = 0
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, ValueError):
             marked = mark in (entry / "environ").read_bytes().split(b"\0")
             if marked and b"ray" in (entry / "cmdline").read_bytes():
                 os.kill(int(entry.name), signal.SIGKILL)
-    shutil.rmtree(folder, ignore_errors=True)
+                count += 1
+    return count
 
 
 if __name__ == "__main__":

@@ -53,6 +53,9 @@ class ParallelMLIPPredictUnit(MLIPPredictUnit):
         skin: Verlet skin in angstrom: how far atoms may move, twice, before workers share them out
             and search their neighbors anew. Results do not depend on it.
         start_timeout: Seconds that each stage of starting may take.
+        max_silence: Seconds after which a worker that answers nothing during a call, not even
+            pings, counts as dead; 1 or more. A busy machine may keep a process from answering for
+            long.
 
     Raises:
         MissingExtraError: If Ray is not installed.
@@ -74,10 +77,12 @@ class ParallelMLIPPredictUnit(MLIPPredictUnit):
         address: str | None = None,
         skin: float = 0.5,
         start_timeout: float = 300.0,
+        max_silence: float = 60.0,
         _path: Path | None = None,
     ) -> None:
         kind = _kind(device)
         check_workers(workers)
+        _check_silence(max_silence)
         settings = settings_of(inference_settings)
         dtype = dtype or settings.dtype or potential.dtype
         # The weights here compute nothing. They stay as they are, in their file where they can.
@@ -100,7 +105,13 @@ class ParallelMLIPPredictUnit(MLIPPredictUnit):
             skin=skin,
         )
         resources = Resources(
-            workers, cpus_per_worker, kind == "cuda", placement, address, start_timeout
+            workers,
+            cpus_per_worker,
+            kind == "cuda",
+            placement,
+            address,
+            start_timeout,
+            max_silence,
         )
         self._workers = WorkerGroup(resources, plan)
         self._runner: ParallelRunner = ParallelRunner(
@@ -170,7 +181,7 @@ class ParallelMLIPPredictUnit(MLIPPredictUnit):
         return self._workers.statistics()
 
     def restart(self) -> None:
-        """Start all workers again, after one died.
+        """Start all workers again, after one died or hung.
 
         Raises:
             ConfigError: If the unit was closed, or the cluster has not what is needed.
@@ -239,6 +250,11 @@ def check_workers(workers: Any) -> None:
     """
     if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
         raise ConfigError(f"workers is {workers!r}", expected="a whole number of at least 1")
+
+
+def _check_silence(seconds: float) -> None:
+    if not seconds >= 1:
+        raise ConfigError(f"max_silence is {seconds!r}", expected="seconds, at least 1")
 
 
 def _kind(device: torch.device | str) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-#: Longer than any step; a worker that died is noticed at once, this is for a network that hangs.
+#: Longer than any step. A worker that died is noticed at once, one that hangs by its pings; this is
+#: for a network that is gone between workers only, while Ray still reaches each of them.
 TIMEOUT = timedelta(minutes=30)
 
 

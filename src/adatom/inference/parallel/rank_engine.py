@@ -15,7 +15,7 @@ from adatom.data.atomic_data import AtomicData
 from adatom.graph.domain import Domains
 from adatom.graph.links import Links, LocalLinks, ProcessLinks
 from adatom.inference.composition import Compositions
-from adatom.inference.engine import Engine
+from adatom.inference.engine import KEPT_BYTES, Engine
 from adatom.inference.memory_model import PeakMemory
 from adatom.inference.parallel.outputs import raw_outputs
 from adatom.inference.parallel.sample import Together, helped, sample_without_edges
@@ -101,7 +101,10 @@ class RankEngine:
             links = LocalLinks() if group is None else ProcessLinks(group)
         self.links = links
         self._compositions = Compositions(self.potential)
-        self._engine = Engine(self.potential, settings, _merge, sample_without_edges)
+        # Processors share memory. Together the workers keep what one alone would, so that each
+        # edge costs what it costs there. A GPU has its memory for itself.
+        kept = KEPT_BYTES if self.device.type == "cuda" else KEPT_BYTES // links.size
+        self._engine = Engine(self.potential, settings, _merge, sample_without_edges, kept)
         self._domains = self._new_domains(skin, partition)
         self._trusted: WeakSet[Potential] = WeakSet()
         self._statistics: RankStatistics | None = None

@@ -177,6 +177,10 @@ def _quiet(folder: Path | None = None) -> Iterator[None]:
         "RAY_USAGE_STATS_ENABLED": "0",
         # On a busy machine importing torch takes longer than the minute that Ray grants.
         "RAY_worker_register_timeout_seconds": "300",
+        # Workers do what the user waits for. Ray would let all other programs go first.
+        "RAY_worker_niceness": "0",
+        # Else titles of Ray's agents are written over their environment, and the mark with it.
+        "SPT_NOENV": "1",
         MARK: str(folder or ""),
     }
     before = {name: os.environ.get(name) for name in (*wanted, "RAY_ADDRESS")}

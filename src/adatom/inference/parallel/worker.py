@@ -20,6 +20,9 @@ from adatom.inference.parallel.failures import Failure
 from adatom.inference.parallel.transport import Arrays, Metadata, Receiver, arrays_of
 from adatom.inference.settings import InferenceSettings
 
+#: The concurrency group of Ray, which has its own thread, for answers to pings.
+HEALTH = "health"
+
 
 @dataclass(frozen=True)
 class Place:
@@ -102,6 +105,9 @@ class Worker:
         self._engine: Any = None
         self._device: Any = None
         self._receiver = Receiver()
+
+    def answer(self) -> None:
+        """Answer a ping, in a thread of its own (:data:`HEALTH`), while another call computes."""
 
     def where(self) -> Reply:
         """Return its :class:`Place`."""

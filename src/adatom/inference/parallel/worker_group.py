@@ -20,6 +20,7 @@ from adatom.core.errors import ConfigError, WorkerDiedError
 from adatom.data.atomic_data import AtomicData
 from adatom.inference.engine import InferenceWarning
 from adatom.inference.parallel.calls import BrokenCallError, gather
+from adatom.inference.parallel.pulse import Pulse
 from adatom.inference.parallel.ray_cluster import LOOPBACK, SLOT, acquire, release, require_ray
 from adatom.inference.parallel.transport import (
     Metadata,
@@ -28,7 +29,7 @@ from adatom.inference.parallel.transport import (
     size_of,
     tensors_of,
 )
-from adatom.inference.parallel.worker import Place, Plan, Worker
+from adatom.inference.parallel.worker import HEALTH, Place, Plan, Worker
 
 #: How workers lie on nodes: as few as possible, as many as possible, or Ray's strict forms of both.
 Placement = Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]
@@ -47,6 +48,7 @@ class Resources:
         placement: Over the nodes.
         address: Of the cluster; None finds one or starts one.
         timeout: Seconds that starting may take.
+        max_silence: Seconds for which a worker may answer no ping during a call.
     """
 
     workers: int
@@ -55,6 +57,7 @@ class Resources:
     placement: Placement
     address: str | None
     timeout: float
+    max_silence: float
 
 
 class WorkerGroup:
@@ -102,7 +105,7 @@ class WorkerGroup:
             properties: What to compute.
 
         Raises:
-            WorkerDiedError: If a worker is gone; :meth:`restart` starts all again.
+            WorkerDiedError: If a worker is gone or hangs; :meth:`restart` starts all again.
             AdatomError: What the workers fail with.
         """
         with self._lock:
@@ -163,11 +166,18 @@ class WorkerGroup:
     def _call(self, name: str, arguments: tuple[Any, ...], what: str) -> list[Any]:
         actors = self._processes.actors
         refs = [getattr(actor, name).remote(*arguments) for actor in actors]
-        return self._answers(refs, what)
+        pulse = Pulse(self._processes.ping, self._resources.max_silence)
+        return self._answers(refs, what, pulse=pulse)
 
-    def _answers(self, refs: Sequence[Any], what: str, timeout: float | None = None) -> list[Any]:
+    def _answers(
+        self,
+        refs: Sequence[Any],
+        what: str,
+        timeout: float | None = None,
+        pulse: Pulse | None = None,
+    ) -> list[Any]:
         try:
-            replies = gather(refs, self.places, what, timeout=timeout)
+            replies = gather(refs, self.places, what, timeout=timeout, pulse=pulse)
         except BrokenCallError as broken:
             # None of them stays behind in a collective that never ends.
             self._stop()
@@ -244,7 +254,7 @@ class _Processes:
         if not self._places.wait(timeout_seconds=resources.timeout):
             self.end()
             raise _occupied(ray, bundle, resources)
-        kind = ray.remote(Worker)
+        kind = ray.remote(concurrency_groups={HEALTH: 1})(Worker)
         needs = {name: value for name, value in bundle.items() if name == SLOT}
         self.actors = [
             kind.options(
@@ -256,6 +266,10 @@ class _Processes:
             for rank in range(size)
         ]
 
+    def ping(self, rank: int) -> Any:
+        """Return the promise of an answer, which does not wait for other calls."""
+        return self.actors[rank].answer.options(concurrency_group=HEALTH).remote()
+
     def end(self) -> None:
         """End the processes, also those that hang, and give back what they occupied."""
         ray = require_ray()
@@ -264,7 +278,8 @@ class _Processes:
         if not ray.is_initialized():
             return
         for actor in actors:
-            # One that is gone already cannot be ended.
+            # One that is gone already cannot be ended. One that was stopped is killed by its node's
+            # Ray after five seconds.
             with suppress(Exception):
                 ray.kill(actor, no_restart=True)
         if places is not None:
