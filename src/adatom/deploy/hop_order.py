@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from adatom.models.base import Neighborhood
+from adatom.nn.first_rows import first_rows
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,19 @@ class HopOrder:
         Args:
             vectors: ``[E, 3]`` of the edges as they came, in angstrom.
         """
-        # Others are not needed by any layer.
-        last = self.counts[-1]
-        ordered = vectors.index_select(0, self.edges[:last])
-        return [
-            Neighborhood(
-                self.source[:count],
-                self.target[:count],
-                ordered[:count],
-                torch.ones_like(self.target[:count]).sum(0, keepdim=True),
-                rows=rows,
+        found = []
+        for rows, count in zip(self.rows, self.counts, strict=False):
+            target = first_rows(self.target, count)
+            found.append(
+                Neighborhood(
+                    first_rows(self.source, count),
+                    target,
+                    vectors.index_select(0, first_rows(self.edges, count)),
+                    torch.ones_like(target).sum(0, keepdim=True),
+                    rows=rows,
+                )
             )
-            for rows, count in reversed(list(zip(self.rows, self.counts, strict=False)))
-        ]
+        return found[::-1]
 
 
 def hop_order(
@@ -80,14 +81,12 @@ def hop_order(
         edges,
         place.index_select(0, source.index_select(0, edges)),
         place.index_select(0, target.index_select(0, edges)),
-        tuple(_count(steps <= k, particles.shape[0]) for k in range(layers + 1)),
-        tuple(_count(far <= k, edges.shape[0]) for k in range(layers)),
+        tuple(_count(steps <= k) for k in range(layers + 1)),
+        tuple(_count(far <= k) for k in range(layers)),
     )
 
 
-def _count(chosen: torch.Tensor, size: int) -> int:
+def _count(chosen: torch.Tensor) -> int:
+    # Not int(...), which would ask for the value while a program is traced.
     count: int = chosen.sum().item()  # type: ignore[assignment]
-    # For traces, in which neither number has a value.
-    torch._check(count >= 0)  # noqa: SLF001
-    torch._check(count <= size)  # noqa: SLF001
     return count

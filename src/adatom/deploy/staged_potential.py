@@ -20,6 +20,7 @@ from adatom.deploy.hop_order import hop_order
 from adatom.inference.private_copy import prepared
 from adatom.models.base import Execution, NodeFeatures
 from adatom.models.graph_network import GraphNetwork
+from adatom.nn.first_rows import first_rows
 from adatom.tasks.potential import Potential
 
 #: Source and target of each edge of one layer, ``[E]`` int64 each, sorted by target.
@@ -100,10 +101,10 @@ class StagedPotential(nn.Module):
         """
         source, target = layers[-1]
         order = hop_order(source, target, contributing, len(layers))
-        near = order.particles[: order.rows[-1]]
+        near = first_rows(order.particles, order.rows[-1])
         data = self._data(species.index_select(0, near), coordinates.index_select(0, near))
         edges = order.neighborhoods(vectors[-1].to(self.dtype))
-        own = order.particles[: order.rows[0]]
+        own = first_rows(order.particles, order.rows[0])
         kinds = species.index_select(0, own)
         with tracing(self.numbers):
             features = _first(self.backbone(data, edges), order.rows[0])
@@ -186,4 +187,7 @@ def _count(rows: torch.Tensor) -> torch.Tensor:
 def _first(features: NodeFeatures, rows: int) -> NodeFeatures:
     """Return the features of the first atoms, where a backbone has computed those of more."""
     spherical = features.spherical
-    return NodeFeatures(features.scalars[:rows], None if spherical is None else spherical[:rows])
+    return NodeFeatures(
+        first_rows(features.scalars, rows),
+        None if spherical is None else first_rows(spherical, rows),
+    )

@@ -13,6 +13,7 @@ from torch import nn
 
 from adatom.data.atomic_data import AtomicData
 from adatom.graph.halo import Halo
+from adatom.nn.first_rows import first_rows
 
 
 @dataclass(slots=True, eq=False)
@@ -42,7 +43,7 @@ class Neighborhood:
 
     def kept(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the rows ``[N, ...]`` of the atoms whose features are needed after this layer."""
-        return rows if self.rows is None else rows[: self.rows]
+        return rows if self.rows is None else first_rows(rows, self.rows)
 
     def extended(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the rows that ``source`` numbers: those of own atoms, then those of the halo.

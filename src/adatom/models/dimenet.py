@@ -37,6 +37,7 @@ from adatom.nn.activations import activation as make_activation
 from adatom.nn.angular_sums import Arrivals, Departures, angular_sums, arrivals, departures
 from adatom.nn.edge_matching import EdgeEnds, find_edges
 from adatom.nn.elements import ElementEmbedding
+from adatom.nn.first_rows import first_rows
 from adatom.nn.harmonics import spherical_harmonics
 from adatom.nn.initialization import glorot_orthogonal
 from adatom.nn.radial import polynomial_envelope
@@ -374,7 +375,9 @@ class AtomOutput(nn.Module):
         radial, target, count = graph.radial, graph.ends.target, graph.num_atoms
         if last.rows is not None:
             edges, count = last.target.shape[0], last.rows
-            messages, radial, target = messages[:edges], radial[:edges], target[:edges]
+            messages, radial, target = (
+                first_rows(values, edges) for values in (messages, radial, target)
+            )
         sums = segment_sum(messages * self.radial(radial), target, count)
         outputs: torch.Tensor = self.layers(sums)
         return outputs
