@@ -56,9 +56,9 @@ def require_same(found: np.ndarray, atoms: list[np.ndarray], kim) -> None:
     expected, expected_atoms = kim
     difference = largest_difference(found, expected)
     assert difference[[PE, LENGTH]] == pytest.approx(0, abs=1e-9)
-    assert difference == pytest.approx(0, abs=1e-6)
+    assert difference == pytest.approx(0, abs=1e-7)
     for ours, theirs in zip(atoms, expected_atoms, strict=True):
-        assert ours == pytest.approx(theirs, rel=0, abs=1e-7)
+        assert ours == pytest.approx(theirs, rel=0, abs=1e-8)
 
 
 def test_fix_external_gives_the_trajectory_of_kim(tested, tmp_path, monkeypatch):
