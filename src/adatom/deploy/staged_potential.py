@@ -16,9 +16,11 @@ from torch import nn
 from adatom.core.errors import ConfigError
 from adatom.core.traced_input import tracing
 from adatom.data.atomic_data import AtomicData
+from adatom.deploy.hop_order import hop_order
 from adatom.inference.private_copy import prepared
-from adatom.models.base import Execution, Neighborhood
+from adatom.models.base import Execution, NodeFeatures
 from adatom.models.graph_network import GraphNetwork
+from adatom.nn.first_rows import first_rows
 from adatom.tasks.potential import Potential
 
 #: Source and target of each edge of one layer, ``[E]`` int64 each, sorted by target.
@@ -89,23 +91,28 @@ class StagedPotential(nn.Module):
         Args:
             species: ``[N]`` int64 codes.
             coordinates: ``[N, 3]`` angstrom.
-            layers: The smallest first: those of the network's last layer.
+            layers: The smallest first. All that layers need is taken from the last one: it has all
+                edges into particles that are fewer steps than layers away.
             vectors: ``[E, 3]`` float64 per layer, source minus target, in angstrom.
             contributing: ``[N]`` bool; False for ghosts.
 
         Returns:
             ``[N]`` float64, zero for ghosts.
         """
-        data = self._data(species, coordinates)
-        edges = [
-            Neighborhood(source, target, vector.to(self.dtype), _count(source))
-            for (source, target), vector in zip(layers, vectors, strict=True)
-        ]
+        source, target = layers[-1]
+        order = hop_order(source, target, contributing, len(layers))
+        near = first_rows(order.particles, order.rows[-1])
+        data = self._data(species.index_select(0, near), coordinates.index_select(0, near))
+        edges = order.neighborhoods(vectors[-1].to(self.dtype))
+        own = first_rows(order.particles, order.rows[0])
+        kinds = species.index_select(0, own)
         with tracing(self.numbers):
-            features = self.backbone(data, edges[::-1])
-            energies = self.head(features, data)["energies"].double()
-        energies = energies * self.scale + self.references.index_select(0, species)
-        return torch.where(contributing, energies, 0.0)
+            features = _first(self.backbone(data, edges), order.rows[0])
+            found = self.head(features, self._data(kinds, coordinates.index_select(0, own)))
+        energies: torch.Tensor = found["energies"].double() * self.scale
+        energies = energies + self.references.index_select(0, kinds)
+        everyone = energies.new_zeros(species.shape[0])
+        return everyone.index_copy(0, own, energies)
 
     def _data(self, species: torch.Tensor, coordinates: torch.Tensor) -> AtomicData:
         one = species.new_ones(1)
@@ -175,3 +182,12 @@ def _obstacle_of_task(potential: Potential, dataset: str, properties: Sequence[s
 def _count(rows: torch.Tensor) -> torch.Tensor:
     """Return the number of rows ``[1]``, as a tensor that a trace keeps free."""
     return torch.ones_like(rows, dtype=torch.int64).sum(0, keepdim=True)
+
+
+def _first(features: NodeFeatures, rows: int) -> NodeFeatures:
+    """Return the features of the first atoms, where a backbone has computed those of more."""
+    spherical = features.spherical
+    return NodeFeatures(
+        first_rows(features.scalars, rows),
+        None if spherical is None else first_rows(spherical, rows),
+    )

@@ -13,6 +13,7 @@ from torch import nn
 
 from adatom.data.atomic_data import AtomicData
 from adatom.graph.halo import Halo
+from adatom.nn.first_rows import first_rows
 
 
 @dataclass(slots=True, eq=False)
@@ -28,6 +29,9 @@ class Neighborhood:
         counts: ``[B]`` int64; edges per system, grouped in batch order.
         halo: What connects the atoms here with those that other workers own, or None where all
             atoms are here. ``target`` numbers own atoms, ``source`` the rows of :meth:`extended`.
+        rows: The first so many atoms are all that later layers (or a head, after the last one)
+            take features of. These are the edges into them, and the first edges of every layer
+            before. None means all atoms. A backbone may compute features of all the same.
     """
 
     source: torch.Tensor
@@ -35,6 +39,11 @@ class Neighborhood:
     vectors: torch.Tensor
     counts: torch.Tensor
     halo: Halo | None = None
+    rows: int | None = None
+
+    def kept(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the rows ``[N, ...]`` of the atoms whose features are needed after this layer."""
+        return rows if self.rows is None else first_rows(rows, self.rows)
 
     def extended(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the rows that ``source`` numbers: those of own atoms, then those of the halo.

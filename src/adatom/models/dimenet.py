@@ -37,6 +37,7 @@ from adatom.nn.activations import activation as make_activation
 from adatom.nn.angular_sums import Arrivals, Departures, angular_sums, arrivals, departures
 from adatom.nn.edge_matching import EdgeEnds, find_edges
 from adatom.nn.elements import ElementEmbedding
+from adatom.nn.first_rows import first_rows
 from adatom.nn.harmonics import spherical_harmonics
 from adatom.nn.initialization import glorot_orthogonal
 from adatom.nn.radial import polynomial_envelope
@@ -149,7 +150,7 @@ class DimeNetPlusPlus(Backbone):
             )
         graph = self.basis(edges[0], data.num_atoms)
         messages = self.first(data.atomic_numbers, graph)
-        outputs = [self.outputs[0](messages, graph)]
+        outputs = [self.outputs[0](messages, graph, edges[-1])]
         steps: EdgeSteps | None = None
         for k, (block, output) in enumerate(zip(self.blocks, self.outputs[1:], strict=True)):
             if edges[k + 1] is not edges[k]:
@@ -158,7 +159,7 @@ class DimeNetPlusPlus(Backbone):
                 steps = edge_steps(graph, graph)
             messages = block(messages, steps)
             graph = steps.after
-            outputs.append(output(messages, graph))
+            outputs.append(output(messages, graph, edges[-1]))
         return NodeFeatures(torch.cat(outputs, dim=1))
 
 
@@ -363,10 +364,21 @@ class AtomOutput(nn.Module):
             layers += [dense, make_activation(activation)]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, messages: torch.Tensor, graph: EdgeGraph) -> torch.Tensor:
-        """Return ``[N, out_channels]`` for messages ``[E, C]``."""
-        weighted = messages * self.radial(graph.radial)
-        sums = segment_sum(weighted, graph.ends.target, graph.num_atoms)
+    def forward(self, messages: torch.Tensor, graph: EdgeGraph, last: Neighborhood) -> torch.Tensor:
+        """Return ``[N, out_channels]`` of the atoms that are wanted.
+
+        Args:
+            messages: ``[E, C]``.
+            graph: Of the same edges.
+            last: Of the last layer; says which atoms are wanted.
+        """
+        radial, target, count = graph.radial, graph.ends.target, graph.num_atoms
+        if last.rows is not None:
+            edges, count = last.target.shape[0], last.rows
+            messages, radial, target = (
+                first_rows(values, edges) for values in (messages, radial, target)
+            )
+        sums = segment_sum(messages * self.radial(radial), target, count)
         outputs: torch.Tensor = self.layers(sums)
         return outputs
 

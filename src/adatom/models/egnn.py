@@ -228,15 +228,15 @@ class EquivariantBlock(nn.Module):
         of_source = edges.extended(self.of_source(features))
         hidden = self.of_target(features)[edges.target] + of_source[edges.source]
         messages = self.edge(hidden + self.of_distance(self._distances(squares, lengths)))
+        features, displacements = edges.kept(features), edges.kept(displacements)
+        count = features.shape[0]
         if self.move is not None:
             steps = vectors / (lengths + 1.0) if self.normalize else vectors
-            pull = segment_sum(
-                envelope * self.move(messages) * steps, edges.target, features.shape[0]
-            )
-            degrees = 1.0 + segment_sum(envelope, edges.target, features.shape[0])
+            pull = segment_sum(envelope * self.move(messages) * steps, edges.target, count)
+            degrees = 1.0 + segment_sum(envelope, edges.target, count)
             displacements = displacements - pull / degrees
-        weighted = self._attention(messages, edges.target, envelope, features.shape[0]) * messages
-        gathered = segment_sum(weighted, edges.target, features.shape[0])
+        weighted = self._attention(messages, edges.target, envelope, count) * messages
+        gathered = segment_sum(weighted, edges.target, count)
         return features + self.node(torch.cat([features, gathered], dim=1)), displacements
 
     def _distances(self, squares: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

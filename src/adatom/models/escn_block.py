@@ -94,11 +94,11 @@ class EscnBlock(nn.Module):
             coefficients: ``[G, X]`` expert coefficients, or None without experts.
 
         Returns:
-            ``[N, S, C]``.
+            ``[N, S, C]``, of the atoms that :meth:`Neighborhood.kept` keeps.
         """
         normed = edges.extended(self.normed(features, system))
         messages = self.edge_wise(normed, geometry, coefficients)
-        return self.update_atoms(features + messages)
+        return self.update_atoms(edges.kept(features) + messages)
 
     def normed(self, features: torch.Tensor, system: torch.Tensor) -> torch.Tensor:
         """Return what messages are made from, ``[N, S, C]``."""

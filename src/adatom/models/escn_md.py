@@ -183,15 +183,19 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         groups, coefficients = self.route(data, system, edges[0])
         types = self.element_types(edges[0].extended(data.atomic_numbers))
         per_atom = system[data.batch]
-        if self.execution.mode == "tiled" and self.unavailable("tiled") is None:
+        staged = edges[0].rows is not None  # tiles compute all atoms in every layer
+        if self.execution.mode == "tiled" and not staged and self.unavailable("tiled") is None:
             shared = SharedInputs(data, types, groups, coefficients, per_atom)
             return tiled_features(self, shared, edges)
-        geometry = self.geometry(edges[0], types, groups, data)
-        features = self.embed(geometry, data, per_atom)
+        layout = self.layout if edges[1] is edges[0] else self.edge_degree_embedding.layout
+        geometry = self.geometry(edges[0], types, groups, data, layout)
+        features = self.embed(geometry, data, per_atom, edges[0])
+        per_atom = edges[0].kept(per_atom)
         for k, block in enumerate(self.blocks):
             if edges[k + 1] is not edges[k]:
                 geometry = self.geometry(edges[k + 1], types, groups, data)
             features = block(features, per_atom, edges[k + 1], geometry, coefficients)
+            per_atom = edges[k + 1].kept(per_atom)
             features = self.balance(features, data, edges[k + 1])
         features = self.norm(features)
         return NodeFeatures(features[:, 0], features)
@@ -206,11 +210,15 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         return tiled_unavailable(self) if mode == "tiled" else super().unavailable(mode)
 
     def embed(
-        self, geometry: EdgeGeometry, data: AtomicData, per_atom: torch.Tensor
+        self,
+        geometry: EdgeGeometry,
+        data: AtomicData,
+        per_atom: torch.Tensor,
+        edges: Neighborhood,
     ) -> torch.Tensor:
         """Return the first features ``[N, S, C]`` of atoms, their systems and their edges."""
         features = self.edge_degree_embedding(geometry)
-        invariants = self.invariants(data, per_atom).unsqueeze(1)
+        invariants = edges.kept(self.invariants(data, per_atom)).unsqueeze(1)
         return torch.cat([features[:, :1] + invariants, features[:, 1:]], dim=1)
 
     def invariants(self, data: AtomicData, per_atom: torch.Tensor) -> torch.Tensor:
@@ -308,18 +316,27 @@ class eSCNMDBackbone(Backbone):  # noqa: N801 - the published name of the archit
         types: ElementTypes,
         groups: list[int] | None,
         data: AtomicData,
+        layout: CoefficientLayout | None = None,
     ) -> EdgeGeometry:
-        """Return what layers on these edges need in general execution."""
+        """Return what layers on these edges need in general execution.
+
+        Args:
+            edges: Of the layers.
+            types: Elements of the rows that ``edges.source`` numbers.
+            groups: Weight group of each system, or None without experts.
+            data: The batch.
+            layout: Orders that the layers take, if fewer than the blocks.
+        """
         edge_runs, atom_runs = self.runs(edges, groups, data)
         return edge_geometry(
             edges.source,
             edges.target,
             edges.vectors,
-            layout=self.layout,
+            layout=layout or self.layout,
             cutoff=self.cutoff,
             num_basis=self.num_distance_basis,
             types=types,
-            num_atoms=data.num_atoms,
+            num_atoms=data.num_atoms if edges.rows is None else edges.rows,
             edge_runs=edge_runs,
             atom_runs=atom_runs,
         )

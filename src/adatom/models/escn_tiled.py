@@ -204,7 +204,7 @@ class _FirstStep:
     def plain(self, inputs: Sequence[torch.Tensor]) -> torch.Tensor:
         geometry = _geometry(self.backbone, self.shared, self.edges, inputs[0])
         features: torch.Tensor = self.backbone.embed(
-            geometry, self.shared.data, self.shared.per_atom
+            geometry, self.shared.data, self.shared.per_atom, self.edges
         )
         return features
 

@@ -161,7 +161,7 @@ class GraphConvBlock(nn.Module):
         weights: torch.Tensor,
         basis: torch.Tensor,
     ) -> torch.Tensor:
-        """Return ``[N, C]``.
+        """Return ``[N, C]``, of the atoms that :meth:`Neighborhood.kept` keeps.
 
         Args:
             features: ``[N, before]``.
@@ -171,7 +171,7 @@ class GraphConvBlock(nn.Module):
             basis: ``[E, K]``, Gaussians of the distance.
         """
         messages = self.radial(basis) * edges.extended(features)[edges.source] * weights
-        own = features / degrees.unsqueeze(1)
-        mixed: torch.Tensor = own + segment_sum(messages, edges.target, features.shape[0])
+        own = edges.kept(features) / edges.kept(degrees).unsqueeze(1)
+        mixed: torch.Tensor = own + segment_sum(messages, edges.target, own.shape[0])
         found: torch.Tensor = self.layers(mixed)
         return found

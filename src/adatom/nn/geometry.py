@@ -123,7 +123,8 @@ def _returns(
     entries, signs, sizes = _entry_table(layout, rotations.dtype, rotations.device)
     values = rotations.flatten(1).index_select(1, entries) * signs * envelope.unsqueeze(1)
     slots = chunks.gather(values) * chunks.filled.unsqueeze(2).to(values.dtype)
-    zero, *others = torch.split(slots, sizes, dim=2)
+    # A split into one part would come back from the derivative as a view that cannot be compiled.
+    zero, *others = torch.split(slots, sizes, dim=2) if layout.mmax else [slots]
     returns = [zero.transpose(1, 2).contiguous()]
     for m, part in enumerate(others, start=1):
         rows = 2 * (layout.node_size - m * m)

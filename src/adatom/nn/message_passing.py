@@ -41,6 +41,8 @@ class EdgeDegreeEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         self.rows = layout.lmax + 1
+        #: What it needs of rotations: a sum about the edge has order 0 only.
+        self.layout = CoefficientLayout(layout.lmax, 0)
         self.channels = channels
         self.rad_func = RadialMLP(num_basis, edge_channels, self.rows * channels)
 

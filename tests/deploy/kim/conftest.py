@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from kim_models import Candidate, make_model, parameters
 from torch import nn
 
 from adatom.deploy.kim.description import ModelDescription
@@ -91,3 +93,22 @@ def install(kim_driver: Path, tmp_path_factory: pytest.TempPathFactory) -> Insta
         return about.name
 
     return install_toy
+
+
+@pytest.fixture(scope="session")
+def make_tested(
+    kim_driver: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Candidate]:
+    """Return a function that gives one of the models of acceptance tests, installed once."""
+
+    @functools.cache
+    def make(label: str) -> Candidate:
+        return make_model(label, tmp_path_factory.mktemp(label))
+
+    return make
+
+
+@pytest.fixture(params=parameters())
+def tested(request: pytest.FixtureRequest, make_tested: Callable[[str], Candidate]) -> Candidate:
+    """Return every model, one after the other; those that take long only among slow tests."""
+    return make_tested(request.param)

@@ -7,6 +7,7 @@ in angstrom here, as in KIM's driver.
 from __future__ import annotations
 
 from ctypes import byref, c_char_p, c_double, c_int
+from typing import Optional
 
 import torch
 from torch import nn
@@ -16,6 +17,19 @@ from adatom.deploy.kim.kim_model import KimModel
 from adatom.deploy.kim.libkim import Constant, load_library
 
 NATIVE = "SW_StillingerWeber_1985_Si__MO_405512056662_005"
+_EPSILON, _SIGMA = 2.1683, 2.0951
+#: Of LAMMPS's Si.sw: table I of the paper.
+SI_SW = {
+    "A": 7.049556277 * _EPSILON,
+    "B": 0.6022245584,
+    "p": 4.0,
+    "q": 0.0,
+    "sigma": _SIGMA,
+    "gamma": 1.2 * _SIGMA,
+    "cutoff": 1.8 * _SIGMA,
+    "lambda": 21.0 * _EPSILON,
+    "costheta0": -0.333333333333,
+}
 
 
 def native_parameters(name: str = NATIVE) -> dict[str, float]:
@@ -44,20 +58,12 @@ class StillingerWeber(nn.Module):
         self.sigma, self.gamma, self.cutoff = p["sigma"], p["gamma"], p["cutoff"]
         self.strength, self.cosine = p["lambda"], p["costheta0"]
 
-    def forward(
-        self,
-        _species: torch.Tensor,
-        coords: torch.Tensor,
-        n_neigh: torch.Tensor,
-        nlist: torch.Tensor,
-        contributing: torch.Tensor,
+    def energies(
+        self, species: torch.Tensor, _first: torch.Tensor, second: torch.Tensor, v: torch.Tensor
     ) -> torch.Tensor:
-        contributors = torch.nonzero(contributing)[:, 0]
-        centers = torch.repeat_interleave(contributors, n_neigh.to(torch.int64))
-        vectors = coords[nlist.to(torch.int64)] - coords[centers]
-        distance = torch.linalg.vector_norm(vectors, dim=1)
+        distance = torch.linalg.vector_norm(v, dim=1)
         within = distance < self.cutoff
-        centers, vectors, distance = centers[within], vectors[within], distance[within]
+        centers, vectors, distance = second[within], v[within], distance[within]
         scaled = distance / self.sigma
         pair = self.A * (self.B * scaled**-self.p - scaled**-self.q)
         pair = pair * torch.exp(self.sigma / (distance - self.cutoff))
@@ -66,10 +72,28 @@ class StillingerWeber(nn.Module):
         j, k = torch.nonzero(same).unbind(1)
         cosine = (vectors[j] * vectors[k]).sum(1) / (distance[j] * distance[k])
         angle = self.strength * (cosine - self.cosine) ** 2 * decay[j] * decay[k]
-        energies = torch.zeros_like(coords[:, 0])
-        return energies.index_add(0, centers, 0.5 * pair).index_add(0, centers[j], angle)
+        zero = torch.zeros(species.shape[0], dtype=v.dtype, device=v.device)
+        return zero.index_add(0, centers, 0.5 * pair).index_add(0, centers[j], angle)
+
+    def forward(
+        self,
+        species: torch.Tensor,
+        coords: torch.Tensor,
+        n_neigh: torch.Tensor,
+        nlist: torch.Tensor,
+        contributing: torch.Tensor,
+        vectors: Optional[torch.Tensor] = None,  # noqa: UP045
+    ) -> torch.Tensor:
+        contributors = torch.nonzero(contributing)[:, 0]
+        centers = torch.repeat_interleave(contributors, n_neigh.to(torch.int64))
+        neighbors = nlist.to(torch.int64)
+        if vectors is None:
+            vectors = coords[neighbors] - coords[centers]
+        return self.energies(species, neighbors, centers, vectors)
 
 
 def silicon_description(model: StillingerWeber, name: str) -> ModelDescription:
     """Describe the model."""
-    return ModelDescription(name=name, species=("Si",), pattern="raw", cutoff=model.cutoff)
+    return ModelDescription(
+        name=name, species=("Si",), pattern="raw", cutoff=model.cutoff, edge_vectors=True
+    )

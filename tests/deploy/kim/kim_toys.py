@@ -221,7 +221,7 @@ def direct(model: nn.Module, atoms: Atoms) -> Direct:
     species = torch.tensor([SPECIES.index(symbol) for symbol in atoms.symbols])
     if isinstance(model, GraphToy):
         energies = model.energies(species, [first] * 2, [second] * 2, [vectors] * 2)
-    elif isinstance(model, PairSum):
+    elif not isinstance(model, DescriptorToy):
         energies = model.energies(species, first, second, vectors)
     else:
         # Two points per pair: the descriptor only looks at differences.

@@ -9,6 +9,7 @@ from ase.build import bulk
 from kim_descriptors import DESCRIPTORS, direct, make_potential
 from kim_systems import named_systems, random_cell, silicon_carbide
 
+from adatom.calculators.ase_calculator import MLIPCalculator
 from adatom.core.errors import ConfigError, OutOfDomainError, UnknownNameError
 from adatom.data.ase_convert import from_ase
 from adatom.deploy.kim import descriptor_export
@@ -159,13 +160,19 @@ def installed(request, kim_driver, tmp_path_factory):
 @pytest.mark.slow
 def test_driver_gives_what_the_potential_gives(installed):
     potential, name, _ = installed
-    calculator = KimCalculator(name)
+    calculator, native = KimCalculator(name), MLIPCalculator(potential)
     systems = named_systems() | {f"random {seed}": random_cell(seed) for seed in range(10)}
     for label, atoms in systems.items():
         energy, forces = direct(potential, atoms)
+        atoms.calc = native
+        energies = atoms.get_potential_energies()
+        stress = atoms.get_stress() if atoms.cell.rank == 3 else None
         atoms.calc = calculator
         assert atoms.get_potential_energy() == pytest.approx(energy, abs=1e-10), label
         assert atoms.get_forces() == pytest.approx(forces, abs=1e-10), label
+        assert atoms.get_potential_energies() == pytest.approx(energies, abs=1e-10), label
+        if stress is not None:
+            assert atoms.get_stress() == pytest.approx(stress, abs=1e-10), label
     calculator.close()
 
 

@@ -13,7 +13,7 @@ from adatom.deploy.kim.model_install import install_model
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("name", ["gcn", "escn"])
+@pytest.mark.parametrize("name", ["gcn", "escn", "egnn", "dimenet"])
 def test_a_compiled_potential_gives_what_it_gives_in_its_cell(name, kim_driver, tmp_path):
     potential = make_potential(name)
     options = ExportOptions(

@@ -1,39 +1,31 @@
-"""The same models in LAMMPS, on one, two and three ranks, with any skin and units."""
+"""Every model in LAMMPS, on one, two and three ranks, with any skin and units."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import ase.io
 import numpy as np
 import pytest
 from ase import Atoms, units
-from kim_lammps import BAR, need_lammps, run_lammps
-from kim_systems import silicon_carbide
-from kim_toys import GraphToy, RawToy, description, direct
+from kim_lammps import (
+    BAR,
+    PE,
+    PRESS,
+    PXX,
+    PYZ,
+    VOLUME,
+    dumped,
+    need_lammps,
+    run_lammps,
+    script,
+    write_atoms,
+)
 
-SCRIPT = """
-kim init {name} {units}
-boundary {boundary}
-atom_style atomic
-read_data data.atoms
-mass 1 28.0855
-mass 2 12.011
-kim interactions Si C
-neighbor {skin} bin
-comm_modify mode single
-compute energy all pe/atom
-compute stress all stress/atom NULL
-compute total all reduce sum c_energy c_stress[1] c_stress[2] c_stress[3]
-thermo_style custom step pe c_total[1] pxx pyy pzz pxy pxz pyz c_total[2] c_total[3] c_total[4] vol
-thermo_modify format float %20.15g
-thermo 5
-dump 1 all custom 5 atoms.dump id fx fy fz c_energy
-dump_modify 1 sort id format float %20.15g
-fix 1 all nve
-timestep {timestep}
-run 10
-"""
+from adatom.deploy.kim.kim_model import KimModel
+
+#: Where sums over atoms begin: the energy, and three components of the stress times the volume.
+SUMS = VOLUME + 1
+SKINS = (0.3, 1.0, 2.0)
 
 
 @dataclass
@@ -45,85 +37,90 @@ class Run:
 
 
 @pytest.fixture
-def lammps(tmp_path, kim_driver):
+def lammps(tested, tmp_path):
     """Return a function that runs LAMMPS on atoms."""
     need_lammps()
 
-    def run(
-        name: str, atoms: Atoms, *, ranks: int = 1, units: str = "metal", skin: float = 1.0
-    ) -> Run:
-        folder = tmp_path / f"{name}-{ranks}-{units}-{skin}"
-        folder.mkdir()
-        ase.io.write(folder / "data.atoms", atoms, format="lammps-data", specorder=["Si", "C"])
-        boundary = " ".join("p" if periodic else "m" for periodic in atoms.pbc)
-        timestep = 0.0005 if units == "metal" else 0.5
-        script = SCRIPT.format(
-            name=name, units=units, boundary=boundary, skin=skin, timestep=timestep
+    def run(atoms: Atoms, *, ranks: int = 1, units: str = "metal", skin: float = 1.0) -> Run:
+        steps = 2 if tested.label == "default" else 10
+        text = script(
+            tested.name,
+            tested.elements,
+            f"\nthermo {steps // 2}\nfix 1 all nve\nrun {steps}\n",
+            units=units,
+            boundary=" ".join("p" if periodic else "m" for periodic in atoms.pbc),
+            skin=skin,
+            temperature=0,
+            of_atoms=steps // 2,
         )
-        (thermo,) = run_lammps(folder, script, ranks=ranks)
-        blocks = (folder / "atoms.dump").read_text().split("ITEM: ATOMS")[1:]
-        atoms_at = [
-            np.array([line.split() for line in block.split("ITEM:")[0].splitlines()[1:]])
-            for block in blocks
-        ]
-        return Run(thermo, [each.astype(float) for each in atoms_at])
+        write_atoms(tmp_path, atoms, tested.elements)
+        (thermo,) = run_lammps(tmp_path, text, ranks=ranks)
+        assert len(thermo) == 3
+        return Run(thermo, dumped(tmp_path / "atoms.dump"))
 
     return run
 
 
-@pytest.fixture(scope="module", params=[RawToy, GraphToy])
-def toy(request, install):
-    model = request.param()
-    name = f"Lammps{request.param.__name__}__MO_400000000000_000"
-    return model, install(model, description(model, name=name))
+def require_native(found: Run, native, atoms: Atoms, *, tolerance: float = 1e-10) -> None:
+    """Compare the first step with the potential in its cell."""
+    first, of_atoms = found.thermo[0], found.atoms[0]
+    atoms.calc = native
+    energy = atoms.get_potential_energy()
+    assert first[[PE, SUMS]] == pytest.approx(energy, abs=tolerance)
+    assert of_atoms[:, 1:4] == pytest.approx(atoms.get_forces(), abs=tolerance)
+    assert of_atoms[:, 4] == pytest.approx(atoms.get_potential_energies(), abs=tolerance)
+    pressure = -atoms.get_stress()[[0, 1, 2, 5, 4, 3]]
+    assert first[PXX : PYZ + 1] / BAR == pytest.approx(pressure, abs=tolerance)
 
 
-def test_one_to_three_ranks_give_what_the_potential_gives(toy, lammps):
-    model, name = toy
-    atoms = silicon_carbide(2, seed=5)
-    expected = direct(model, atoms)
-    one = lammps(name, atoms)
-    first, forces = one.thermo[0], one.atoms[0]
-    assert first[1] == pytest.approx(expected.energy, abs=1e-10)
-    assert first[2] == pytest.approx(expected.energy, abs=1e-10)
-    assert forces[:, 1:4] == pytest.approx(expected.forces, abs=1e-10)
-    assert forces[:, 4] == pytest.approx(expected.energies, abs=1e-10)
-    pressure = -expected.stress[[0, 1, 2, 5, 4, 3]]
-    assert first[3:9] / BAR == pytest.approx(pressure, abs=1e-10)
+def require_same(found: Run, expected: Run) -> None:
+    """Compare all steps: energies, pressures, forces, and energies of atoms."""
+    columns = [PE, SUMS, PRESS, *range(PXX, PYZ + 1)]
+    ours, theirs = found.thermo[:, columns], expected.thermo[:, columns]
+    # bar: 1e-6 is 6e-13 eV/A^3
+    assert ours == pytest.approx(theirs, rel=1e-9, abs=1e-6)
+    for a, b in zip(found.atoms, expected.atoms, strict=True):
+        assert a == pytest.approx(b, rel=0, abs=1e-9)
+
+
+def test_one_to_three_ranks_give_what_the_potential_gives(tested, lammps):
+    atoms = tested.crystal()
+    one = lammps(atoms)
+    require_native(one, tested.native, atoms)
     # Stresses of atoms are negative pressures times a volume that LAMMPS leaves to its user.
-    assert -first[9:12] / first[12] == pytest.approx(first[3:6], rel=1e-9)
+    stresses = -one.thermo[:, SUMS + 1 :] / one.thermo[:, [VOLUME]]
+    assert stresses == pytest.approx(one.thermo[:, PXX : PXX + 3], rel=1e-9)
     for ranks, skin in ((2, 1.0), (2, 0.3), (3, 2.0)):
-        other = lammps(name, atoms, ranks=ranks, skin=skin)
-        assert other.thermo[:, 1:9] == pytest.approx(one.thermo[:, 1:9], rel=1e-9, abs=1e-9)
-        for a, b in zip(one.atoms, other.atoms, strict=True):
-            assert a == pytest.approx(b, abs=1e-10)
+        require_same(lammps(atoms, ranks=ranks, skin=skin), one)
 
 
-def test_a_box_smaller_than_the_influence_distance(toy, lammps):
-    model, name = toy
-    atoms = silicon_carbide(1, seed=3)
-    expected = direct(model, atoms)
-    for ranks in (1, 2):
-        found = lammps(name, atoms, ranks=ranks)
-        assert found.thermo[0, 1] == pytest.approx(expected.energy, abs=1e-10)
-        assert found.atoms[0][:, 1:4] == pytest.approx(expected.forces, abs=1e-10)
+@pytest.mark.slow
+def test_every_skin_on_every_number_of_ranks(tested, lammps):
+    atoms = tested.crystal()
+    one = lammps(atoms)
+    for ranks in (1, 2, 3):
+        for skin in SKINS:
+            require_same(lammps(atoms, ranks=ranks, skin=skin), one)
 
 
-def test_a_rank_without_atoms(toy, lammps):
-    model, name = toy
-    atoms = Atoms("SiC", [[1, 1, 1], [1, 2.1, 2.3]], cell=[60, 20, 20], pbc=True)
-    expected = direct(model, atoms)
-    found = lammps(name, atoms, ranks=2)
-    assert found.thermo[0, 1] == pytest.approx(expected.energy, abs=1e-10)
-    assert found.atoms[0][:, 1:4] == pytest.approx(expected.forces, abs=1e-10)
+def test_boxes_smaller_than_the_influence_distance(tested, lammps):
+    small = tested.small()
+    with KimModel(tested.name) as model:
+        assert model.influence_distance > small.cell.lengths().max()
+    for atoms, ranks in ((small, 1), (small, 2), (tested.crystal(1, seed=3), 2)):
+        require_native(lammps(atoms, ranks=ranks), tested.native, atoms)
 
 
-def test_units_real(toy, lammps):
-    model, name = toy
-    atoms = silicon_carbide(1, seed=2)
-    expected = direct(model, atoms)
-    found = lammps(name, atoms, units="real")
-    energy = expected.energy * units.mol / units.kcal
-    assert found.thermo[0, 1] == pytest.approx(energy, rel=1e-6)
-    forces = expected.forces * units.mol / units.kcal
-    assert found.atoms[0][:, 1:4] == pytest.approx(forces, abs=1e-5)
+@pytest.mark.parametrize("ranks", [2, pytest.param(3, marks=pytest.mark.slow)])
+def test_a_rank_without_atoms(tested, lammps, ranks):
+    atoms = tested.dimer()
+    require_native(lammps(atoms, ranks=ranks), tested.native, atoms)
+
+
+def test_units_real(tested, lammps):
+    atoms = tested.crystal(1, seed=2)
+    atoms.calc = tested.native
+    kcal = units.mol / units.kcal
+    found = lammps(atoms, units="real")
+    assert found.thermo[0, PE] == pytest.approx(atoms.get_potential_energy() * kcal, rel=1e-6)
+    assert found.atoms[0][:, 1:4] == pytest.approx(atoms.get_forces() * kcal, rel=1e-6, abs=1e-5)

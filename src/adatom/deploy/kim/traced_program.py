@@ -61,9 +61,7 @@ def program_function(potential: StagedPotential, description: ModelDescription) 
                 for source, target in layers
             ]
             energies = potential(species, coordinates, layers, vectors, contributing)
-            gradients = torch.autograd.grad(
-                energies.sum(), vectors, allow_unused=True, materialize_grads=True
-            )
+            gradients = torch.autograd.grad(energies.sum(), vectors, allow_unused=True)
         return (energies.detach(), *sum_gradients(coordinates, layers, vectors, gradients))
 
     return function
@@ -124,7 +122,7 @@ def sum_gradients(
     coordinates: torch.Tensor,
     layers: Sequence[EdgeEnds],
     vectors: Sequence[torch.Tensor],
-    gradients: Sequence[torch.Tensor],
+    gradients: Sequence[torch.Tensor | None],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return forces ``[N, 3]`` and virials of particles ``[N, 6]``.
 
@@ -132,11 +130,13 @@ def sum_gradients(
         coordinates: ``[N, 3]`` angstrom.
         layers: Edges.
         vectors: ``[E, 3]`` per layer, ``x[source] - x[target]``.
-        gradients: dE/d(vectors).
+        gradients: dE/d(vectors); None for layers that the network takes nothing of.
     """
     total = torch.zeros_like(coordinates)
     shares = coordinates.new_zeros(coordinates.shape[0], 6)
     for (source, target), vector, gradient in zip(layers, vectors, gradients, strict=True):
+        if gradient is None:
+            continue
         total = total.index_add(0, source, gradient).index_add(0, target, -gradient)
         fixed = vector.detach()
         outer = _columns(gradient, ROWS) * _columns(fixed, COLUMNS)
