@@ -63,7 +63,7 @@ def test_defaults_and_what_is_absent(running):
         ({"positions": [[0, 0, 0]] * 3}, "DataError", "atoms 0 and 1 at 0.000 angstrom"),
         ({"positions": [[0, 0, 0], [0, 0, 1], [0, 1e300, 0]]}, "DataError", "beyond 1e+07"),
         ({"cell": [[1e300, 0, 0], [0, 9, 0], [0, 0, 9]], "pbc": True}, "DataError", "beyond 1e+07"),
-        ({"cell": [[9, 0, 0], [0, 9, 0], [0, 9, 1e-7]], "pbc": True}, "DataError", "repeats after 1e-07"),
+        ({"cell": [[9, 0, 0], [0, 9, 0], [0, 9, 1e-7]], "pbc": True}, "DataError", "repeats after"),
         ({"numbers": [8, 1, 0]}, "DataError", "are not those of elements"),
         ({"numbers": [8, 1, 1.5]}, "DataError", "Expected N whole numbers"),
         ({"numbers": [], "positions": []}, "DataError", "are not those of elements"),
