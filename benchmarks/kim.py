@@ -44,7 +44,8 @@ _NOTE = (
     "stress, neighbors included, at positions that move. Edges are directed pairs within the "
     "cutoff of the periodic crystal; a rank computes more, those of its ghosts. Driver ms is the "
     "time between KIM's call and its return, mean over ranks; the driver adds that less the time "
-    "in the network and its derivative. Start-up is the time of the program that is in no step."
+    "in the network and its derivative. Start-up is the time of the program that is in no step. "
+    "LAMMPS ran with MALLOC_MMAP_MAX_=0 and MALLOC_TRIM_THRESHOLD_=100000000000."
 )
 
 

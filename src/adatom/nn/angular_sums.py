@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 
+from adatom.core.traced_input import traced_input
 from adatom.nn.edge_matching import EdgeEnds, find_edges
 from adatom.nn.target_chunks import TargetChunks, target_chunks
 
@@ -108,7 +109,8 @@ def angular_sums(
         ``features[kj, c] radial[l, kj, r] weight[l, r, c] P_l(cos(k j i))``, where k is not the
         same periodic image of the same atom as i.
     """
-    if not features.shape[0] or not out_of.slot.shape[0]:
+    empty = traced_input() is None and not (features.shape[0] and out_of.slot.shape[0])
+    if empty:
         return features.new_zeros((out_of.slot.shape[0], features.shape[1]))
     slots = features.index_select(0, into.chunks.edges.flatten())
     terms = torch.bmm(into.radial, weight) * slots
