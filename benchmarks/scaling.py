@@ -62,8 +62,8 @@ NOTE = (
     "Steps have new positions within the Verlet skin. Of several workers the largest number is "
     "given. Processor time says how the work is divided when the machine is busy with other "
     "things; waiting for the other worker is hardly in it. Loaded: after a call on four atoms. "
-    "Peak beyond: of all steps, over that. Each worker may keep up to 0.27 GB of it for the "
-    "backward pass, except in mode lean."
+    "Peak beyond: of all steps, over that. The workers of one machine may keep up to 0.27 GB "
+    "of it together for the backward pass, except in mode lean."
 )
 MODEL = (
     "This is a model; nothing was run on a GPU. Counted: halo atoms of fcc carbon (a = 3.8 "
