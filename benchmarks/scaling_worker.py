@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import time
@@ -72,3 +73,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    # Threads of gloo end with the last that holds the group, which must not be the interpreter.
+    gc.collect()
