@@ -13,17 +13,15 @@ Clients and HTTP take time of other cores, if there are any.
 from __future__ import annotations
 
 import argparse
-import http.client
 import os
 import random
 import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -36,6 +34,7 @@ from adatom.core.errors import AdatomError
 from adatom.inference.batcher import InferenceBatcher
 from adatom.inference.prediction import Prediction
 from adatom.inference.serving.client import ServiceClient
+from adatom.inference.serving.server import is_serving
 from benchmarks.records import circumstances, load_average, record
 
 NAMES = ("energy", "forces")
@@ -118,7 +117,7 @@ def service(model: str, *, ray: bool, replicas: int = 1) -> Iterator[str]:
     process = subprocess.Popen(command, env={**os.environ, "RAY_ADDRESS": "local"})
     url = f"http://127.0.0.1:{port}"
     try:
-        while not _answers(f"{url}/health"):
+        while not is_serving(url):
             if process.poll() is not None:
                 sys.exit("The service ended before it answered")
             time.sleep(0.2)
@@ -126,12 +125,6 @@ def service(model: str, *, ray: bool, replicas: int = 1) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
-
-
-def _answers(url: str) -> bool:
-    with suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 (http)
-        return bool(answer.status == http.client.OK)
-    return False
 
 
 def asker(url: str) -> Callable[[AtomicData], Prediction]:

@@ -177,7 +177,6 @@ class Backbone(Configurable):
             many cutoffs as there are layers by itself.
         uses_positions: Whether it takes geometry from ``data.pos`` or ``data.cell`` too. Forces,
             stress and Hessian are right then as well; atomic virials cannot be had.
-        learns_scales: Whether :meth:`learn_scales` wants structures before a new training.
         execution: How to compute; set by whoever prepares a potential for use.
     """
 
@@ -189,7 +188,6 @@ class Backbone(Configurable):
     reflection_invariant: bool = False
     exchanges: bool = False
     uses_positions: bool = False
-    learns_scales: bool = False
     execution: Execution = Execution()
 
     def unavailable(self, mode: str) -> str | None:
@@ -205,7 +203,7 @@ class Backbone(Configurable):
     def learn_scales(self, systems: Sequence[AtomicData]) -> str | None:
         """Take fixed numbers, such as means of inputs, from structures before a new training.
 
-        It is called where ``learns_scales`` is true.
+        Structures are read for it only if a backbone has one of its own.
 
         Args:
             systems: Some of the training structures, without edges.

@@ -75,7 +75,6 @@ class DescriptorNetwork(Backbone):
         self.num_message_layers = 1
         self.num_channels = hidden[-1]
         self.reflection_invariant = True
-        self.learns_scales = True
         self.networks = len(numbers) if per_element else 1
         width = self.descriptor.width
         self.register_buffer("mean", torch.zeros(width))

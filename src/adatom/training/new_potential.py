@@ -37,7 +37,7 @@ def new_potential(
     metadata = {"training_data": data.fingerprints}
     potential = Potential(backbone, head, tasks, domains, metadata=metadata)
     check_inputs(potential, data)
-    if backbone.learns_scales:
+    if type(backbone).learn_scales is not Backbone.learn_scales:
         learned = backbone.learn_scales(data.sample("train", _SCALE_STRUCTURES))
         if learned is not None and rank() == 0:
             say(learned)

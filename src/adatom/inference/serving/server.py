@@ -124,7 +124,7 @@ class Server:
             )
         self._deploy()
         until = time.monotonic() + _START_SECONDS
-        while not _answers(f"{self.url}/health"):
+        while not is_serving(self.url):
             if time.monotonic() > until:
                 raise ServiceError(
                     f"The service at {self.url} did not answer within {_START_SECONDS:g} s",
@@ -296,8 +296,10 @@ def _slow_starts() -> Iterator[None]:
                 os.environ.pop(name, None)
 
 
-def _answers(url: str) -> bool:
-    with suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 (http)
+def is_serving(url: str) -> bool:
+    """Return whether a service takes requests at an address such as ``http://127.0.0.1:8000``."""
+    health = f"{url}/health"
+    with suppress(OSError), urllib.request.urlopen(health, timeout=10) as answer:  # noqa: S310 (http)
         return bool(answer.status == http.client.OK)
     return False
 
